@@ -1,0 +1,40 @@
+"""The doors: one module for each kind of model, each writing a model spec.
+
+A door imports its framework only when a model of that framework arrives.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from innsight_py._checks import describe
+from innsight_py.spec import ModelSpec, check_spec
+
+__all__ = ["read_model"]
+
+#: (module of the framework, class in it, our door); looked up only if the user has imported the framework.
+_DOORS = (("torch.nn", "Module", "innsight_py.converters.torch"),)
+
+
+def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> ModelSpec:
+    """Find the door for a model and read it.
+
+    Parameters
+    ----------
+    model : Any
+        The model.
+    input_dim : tuple of tuple of int, optional
+        Shapes of the inputs, for models that do not know them.
+
+    Raises
+    ------
+    TypeError
+        If there is no door for such a model.
+    """
+    for framework, name, door in _DOORS:
+        module = sys.modules.get(framework)
+        if module is not None and isinstance(model, getattr(module, name)):
+            return check_spec(importlib.import_module(door).read(model, input_dim))
+    raise TypeError(f"Argument 'model': expected a PyTorch module or a model spec (a dict), got {describe(model)}.")

@@ -1,0 +1,165 @@
+"""The door for the lists in which R innsight describes a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from innsight_py._checks import describe, suggestion
+from innsight_py.spec import SpecError
+
+_MODEL_KEYS = ("layers", "input_dim", "output_dim", "input_nodes", "output_nodes", "input_names", "output_names")
+#: Keys of R's layers that are vectors; every other key holds one value, which R writes as a vector of length one.
+_VECTORS = {
+    "weight", "bias", "gamma", "beta", "run_mean", "run_var", "dim_in", "dim_out", "stride", "strides", "padding",
+    "dilation", "dilation_rate", "kernel_size",
+}  # fmt: skip
+
+
+def from_r(model: Mapping[str, Any], channels_first: bool = True) -> dict[str, Any]:
+    """Turn the list in which R innsight describes a model into a model spec.
+
+    R counts layers, axes and nodes from 1; ``input_layers`` 0 is the model's input and ``output_layers`` -1 its
+    output. Single values may come as lists of length one, as R writes them.
+
+    Parameters
+    ----------
+    model : mapping
+        What ``Converter$new(list(...))`` takes in R: ``layers``, ``input_dim``, ``input_nodes``, ``output_nodes``, ...
+    channels_first : bool
+        The order in which ``Flatten`` layers read their input. In R it is the method's argument `channels_first`
+        that decides it, so that one list computes two functions; here it belongs to the model.
+
+    Returns
+    -------
+    dict
+        A model spec for `Converter`.
+
+    Raises
+    ------
+    SpecError
+        If the list is no such model, or its edges contradict each other.
+
+    Examples
+    --------
+    >>> dense = {"type": "Dense", "weight": [[1.0, 2.0]], "bias": [0.0], "activation_name": "relu",
+    ...          "input_layers": 0, "output_layers": -1}
+    >>> spec = from_r({"input_dim": 2, "input_nodes": 1, "output_nodes": 1, "layers": [dense]})
+    >>> spec["outputs"], spec["layers"][0]["inputs"]
+    (['Dense_1'], ['input_1'])
+    """
+    if not isinstance(model, Mapping):
+        raise SpecError(f"Expected a dict with the keys of R innsight's lists, got {describe(model)}.")
+    for key in model:
+        if key not in _MODEL_KEYS:
+            raise SpecError(f"The model has the unknown key '{key}'{suggestion(key, _MODEL_KEYS)}")
+    layers = model.get("layers")
+    layers = list(layers.values()) if isinstance(layers, Mapping) else layers
+    if not isinstance(layers, Sequence) or not layers or not all(isinstance(layer, Mapping) for layer in layers):
+        raise SpecError(f"'layers': expected a list of at least one layer, got {describe(layers)}.")
+    types = [_single(layer.get("type")) for layer in layers]
+    names = [f"{kind}_{i}" for i, kind in enumerate(types, start=1)]
+    input_nodes = _nodes(model, "input_nodes", 1, len(layers))
+    output_nodes = _nodes(model, "output_nodes", len(layers), len(layers))
+    sources, targets = _edges(layers)
+    _compare_edges(sources, targets, names, output_nodes)
+    spec_layers = []
+    for i, (layer, kind) in enumerate(zip(layers, types, strict=True)):
+        inputs = [_source(j, i + 1, names, input_nodes) for j in sources[i]]
+        spec_layers.append({"name": names[i], "inputs": inputs, **_keys(layer, kind, channels_first)})
+    spec: dict[str, Any] = {
+        "input_dim": model.get("input_dim"),
+        "layers": spec_layers,
+        "outputs": [names[node - 1] for node in output_nodes],
+    }
+    for key in ("input_names", "output_names", "output_dim"):
+        if model.get(key) is not None:
+            spec[key] = model[key]
+    return spec
+
+
+def _single(value: Any) -> Any:
+    """Unwrap a vector of length one."""
+    while isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    return value
+
+
+def _whole_numbers(value: Any, what: str) -> list[int]:
+    entries = value if isinstance(value, list | tuple) else [value]
+    if not entries or not all(hasattr(entry, "__index__") and not isinstance(entry, bool) for entry in entries):
+        raise SpecError(f"{what}: expected whole numbers, got {describe(value)}.")
+    return [int(entry) for entry in entries]
+
+
+def _nodes(model: Mapping[str, Any], key: str, default: int, layers: int) -> list[int]:
+    if model.get(key) is None:
+        warnings.warn(f"The model lacks '{key}'; taking {default}.", UserWarning, stacklevel=3)
+        return [default]
+    nodes = _whole_numbers(model[key], f"'{key}'")
+    if min(nodes) < 1 or max(nodes) > layers or len(set(nodes)) < len(nodes):
+        raise SpecError(f"'{key}': expected different numbers of layers from 1 to {layers}, got {nodes}.")
+    return nodes
+
+
+def _edges(layers: Sequence[Mapping[str, Any]]) -> tuple[list[list[int]], list[list[int]]]:
+    """Read where each layer's inputs come from and where its output goes, with R's defaults and warnings."""
+    sources, targets = [], []
+    for i, layer in enumerate(layers, start=1):
+        for key, default, edges in (
+            ("input_layers", max(i - 1, 0), sources),
+            ("output_layers", i + 1 if i < len(layers) else -1, targets),
+        ):
+            if layer.get(key) is None:
+                warnings.warn(f"Layer {i} lacks '{key}'; taking {default}.", UserWarning, stacklevel=3)
+                edges.append([default])
+            else:
+                edges.append(_whole_numbers(layer[key], f"Layer {i}: key '{key}'"))
+            allowed = range(0 if key == "input_layers" else -1, len(layers) + 1)
+            if not all(node in allowed for node in edges[-1]):
+                raise SpecError(
+                    f"Layer {i}: key '{key}': expected numbers of layers up to {len(layers)}, got {edges[-1]}."
+                )
+    return sources, targets
+
+
+def _compare_edges(
+    sources: list[list[int]], targets: list[list[int]], names: list[str], output_nodes: list[int]
+) -> None:
+    into = {(j, i) for i, taken in enumerate(sources, start=1) for j in taken if j > 0}
+    out = {(i, j) for i, given in enumerate(targets, start=1) for j in given if j > 0}
+    for i, j in sorted(into ^ out):
+        says, silent = ("input_layers", "output_layers") if (i, j) in into else ("output_layers", "input_layers")
+        told = j if says == "input_layers" else i
+        raise SpecError(
+            f"'{says}' of layer {told} leads from layer {i} ('{names[i - 1]}') to layer {j} ('{names[j - 1]}'), "
+            f"but '{silent}' of the other does not."
+        )
+    for i, given in enumerate(targets, start=1):
+        if -1 in given and i not in output_nodes:
+            raise SpecError(f"Layer {i} ('{names[i - 1]}') has -1 in 'output_layers' but is not in 'output_nodes'.")
+
+
+def _source(j: int, i: int, names: list[str], input_nodes: list[int]) -> str:
+    if j > 0:
+        return names[j - 1]
+    if i not in input_nodes:
+        raise SpecError(f"Layer {i} ('{names[i - 1]}') takes the model's input but is not in 'input_nodes'.")
+    return f"input_{input_nodes.index(i) + 1}"
+
+
+def _keys(layer: Mapping[str, Any], kind: Any, channels_first: bool) -> dict[str, Any]:
+    """Return the layer's own keys as the spec wants them: no edges, single values unwrapped, axes counted from 0."""
+    keys = {
+        key: value if key in _VECTORS else _single(value)
+        for key, value in layer.items()
+        if key not in ("input_layers", "output_layers") and value is not None
+    }
+    keys["type"] = kind
+    for axis in ("axis", "dim", "start_dim", "end_dim"):
+        if axis in keys and isinstance(keys[axis], int) and keys[axis] > 0:
+            keys[axis] -= 1
+    if kind == "Flatten":
+        keys["order"] = "channels_first" if channels_first else "channels_last"
+    return keys

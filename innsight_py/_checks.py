@@ -1,0 +1,192 @@
+"""Argument checks by declaration.
+
+A public callable declares what it takes in its annotations (``Flag``, ``Count``, a ``Literal``, ...) and
+``@checked`` enforces them through pydantic before any work is done. What went wrong is said in one line:
+the argument, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BeforeValidator, ConfigDict, PlainValidator, ValidationError, validate_call
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class WrongType(ValueError):
+    """Raised inside a validator for a value of the wrong kind; leaves `checked` as a TypeError.
+
+    (pydantic only catches ValueError and AssertionError.)
+    """
+
+
+def describe(value: object) -> str:
+    """Say in a few words what a value is, for error messages."""
+    if isinstance(value, torch.Tensor):
+        return f"a torch tensor of shape {tuple(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if value is None:
+        return "None"
+    if isinstance(value, bool | int | float | str):
+        text = repr(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, list | tuple | dict) and len(value) <= 6:
+        text = repr(value)
+        if len(text) <= 60:
+            return text
+    if isinstance(value, list | tuple | dict):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return f"an object of class {type(value).__module__}.{type(value).__qualname__}"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'weight'?"`` when `word` looks like a typo of a known word."""
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.7)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise WrongType("True or False")
+
+
+def _whole_number(value: object) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise WrongType("a whole number")
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise WrongType("a whole number") from None
+
+
+def _count(value: object) -> int:
+    number = _whole_number(value)
+    if number < 1:
+        raise ValueError("a whole number of at least 1")
+    return number
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__"):
+        raise WrongType("a finite number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a finite number")
+    return number
+
+
+def _not_negative(value: object) -> float:
+    number = _number(value)
+    if number < 0:
+        raise ValueError("a number of at least 0")
+    return number
+
+
+def _seed(value: object) -> int | torch.Generator | None:
+    if value is None or isinstance(value, torch.Generator):
+        return value
+    try:
+        number = _whole_number(value)
+    except WrongType:
+        raise WrongType("a whole number, a torch.Generator or None") from None
+    if number < 0:
+        raise ValueError("a whole number of at least 0, a torch.Generator or None")
+    return number
+
+
+#: A plain truth value; numbers and strings are refused, as in R.
+Flag = Annotated[bool, PlainValidator(_flag)]
+#: A whole number of at least 1.
+Count = Annotated[int, PlainValidator(_count)]
+#: A finite number.
+Number = Annotated[float, PlainValidator(_number)]
+#: A finite number of at least 0.
+NotNegative = Annotated[float, PlainValidator(_not_negative)]
+#: What fixes random draws.
+Seed = Annotated[int | torch.Generator | None, PlainValidator(_seed)]
+
+
+def instance_of(cls: type) -> BeforeValidator:
+    """Validator that refuses everything that is not a `cls`, naming what came."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, cls):
+            raise WrongType(f"a {cls.__name__}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _expected(error: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return what was expected by a failed check and whether the type was wrong."""
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ValueError):
+        return str(cause), isinstance(cause, WrongType)
+    if error["type"] == "literal_error":
+        return f"one of {error['ctx']['expected']}", not isinstance(error["input"], str)
+    message = error["msg"]
+    if message.startswith("Input should be "):
+        message = message.removeprefix("Input should be ")
+    return message, error["type"].endswith(("_type", "_of"))
+
+
+def _raise_first(error: ValidationError, signature: inspect.Signature, caller: str) -> None:
+    first = error.errors(include_url=False)[0]
+    known = [name for name in signature.parameters if name != "self"]
+    place = first["loc"][0] if first["loc"] else ""
+    name = known[place - 1] if isinstance(place, int) and 0 < place <= len(known) else str(place)
+    if first["type"] == "unexpected_keyword_argument":
+        raise TypeError(
+            f"{caller} has no argument '{name}'{suggestion(name, known)} It takes: {', '.join(known)}."
+        ) from None
+    if first["type"] in ("missing_argument", "missing_keyword_only_argument", "missing_positional_only_argument"):
+        raise TypeError(f"{caller} needs the argument '{name}'.") from None
+    if first["type"] == "unexpected_positional_argument":
+        raise TypeError(
+            f"{caller} was given too many positional arguments; arguments after the data are passed by name."
+        ) from None
+    if first["type"] == "multiple_argument_values":
+        raise TypeError(f"{caller} was given the argument '{name}' twice.") from None
+    expected, wrong_type = _expected(first)
+    message = f"Argument '{name}': expected {expected}, got {describe(first['input'])}."
+    raise (TypeError if wrong_type else ValueError)(message) from None
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Enforce the annotations of `function` on every call.
+
+    Raises
+    ------
+    TypeError
+        For an argument of the wrong kind, a missing or an unknown one.
+    ValueError
+        For an argument of the right kind with a value that is not allowed.
+    """
+    validated: list[Callable[P, R]] = []  # built on first use: annotations may name things defined later
+    signature = inspect.signature(function)
+    caller = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not validated:
+            config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+            validated.append(validate_call(config=config)(function))
+        try:
+            return validated[0](*args, **kwargs)
+        except ValidationError as error:
+            _raise_first(error, signature, caller)
+            raise
+
+    return wrapper

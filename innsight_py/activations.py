@@ -1,0 +1,159 @@
+"""The activation functions, each with its parameters, its derivative and how a backward step passes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from innsight_py._checks import describe, suggestion
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is known of one activation function.
+
+    ``derivative(z, y, params)`` may use the output ``y``; without it autograd finds the derivative.
+    """
+
+    function: Callable[..., Tensor]
+    params: Mapping[str, float | int | str] = field(default_factory=dict)
+    derivative: Callable[..., Tensor] | None = None
+    elementwise: bool = True
+    probability: bool = False  # LRP starts from the value minus 0.5 then, as in R
+
+
+def _heaviside(z: Tensor, y: Tensor, params: Mapping[str, Any]) -> Tensor:
+    return (z > 0).to(z.dtype)
+
+
+def _sigmoid_derivative(z: Tensor, y: Tensor, params: Mapping[str, Any]) -> Tensor:
+    return y * (1 - y)
+
+
+def _leaky_derivative(z: Tensor, y: Tensor, params: Mapping[str, Any]) -> Tensor:
+    return torch.where(z > 0, torch.ones_like(z), torch.full_like(z, params["negative_slope"]))
+
+
+_KINDS: dict[str, _Kind] = {
+    "linear": _Kind(lambda z: z, derivative=lambda z, y, params: torch.ones_like(z)),
+    "relu": _Kind(F.relu, derivative=_heaviside),
+    "leaky_relu": _Kind(F.leaky_relu, {"negative_slope": 0.01}, _leaky_derivative),
+    "softplus": _Kind(F.softplus, {"beta": 1.0, "threshold": 20.0}),
+    "sigmoid": _Kind(torch.sigmoid, derivative=_sigmoid_derivative, probability=True),
+    "logistic": _Kind(torch.sigmoid, derivative=_sigmoid_derivative, probability=True),
+    "softmax": _Kind(torch.softmax, {"dim": -1}, elementwise=False, probability=True),
+    "tanh": _Kind(torch.tanh, derivative=lambda z, y, params: 1 - y * y),
+    "log_softmax": _Kind(torch.log_softmax, {"dim": -1}, elementwise=False),
+    "relu6": _Kind(F.relu6),
+    "elu": _Kind(F.elu, {"alpha": 1.0}),
+    "selu": _Kind(F.selu),
+    "celu": _Kind(F.celu, {"alpha": 1.0}),
+    "gelu": _Kind(F.gelu, {"approximate": "none"}),
+    "silu": _Kind(F.silu),
+    "mish": _Kind(F.mish),
+    "softsign": _Kind(F.softsign),
+    "hardsigmoid": _Kind(F.hardsigmoid),
+    "hardswish": _Kind(F.hardswish),
+    "hardtanh": _Kind(F.hardtanh, {"min_val": -1.0, "max_val": 1.0}),
+    "logsigmoid": _Kind(F.logsigmoid),
+}
+
+
+def activation_names() -> tuple[str, ...]:
+    """Return the names of all activation functions."""
+    return tuple(_KINDS)
+
+
+def check_activation(name: str, params: Mapping[str, Any]) -> None:
+    """Refuse parameters that the activation `name` does not have, with a ValueError."""
+    known = _KINDS[name].params
+    for key, value in params.items():
+        if key not in known:
+            allowed = ", ".join(known) or "none"
+            raise ValueError(
+                f"the activation '{name}' has no parameter '{key}'{suggestion(key, known)} Its parameters: {allowed}."
+            )
+        expected = type(known[key])
+        fits = isinstance(value, int | float) if expected is float else isinstance(value, expected)
+        if not fits or isinstance(value, bool):
+            raise ValueError(
+                f"parameter '{key}' of the activation '{name}': expected a {expected.__name__}, got {describe(value)}."
+            )
+
+
+class Activation:
+    """An activation function with its parameters set.
+
+    Parameters
+    ----------
+    name : str
+        One of `activation_names`.
+    params : mapping, optional
+        Parameters that differ from their default, ``{"negative_slope": 0.2}`` for example. The axis ``dim`` of a
+        softmax counts the batch axis.
+
+    Examples
+    --------
+    >>> act = Activation("leaky_relu", {"negative_slope": 0.5})
+    >>> act(torch.tensor([-2.0, 3.0]))
+    tensor([-1.,  3.])
+    """
+
+    def __init__(self, name: str = "linear", params: Mapping[str, Any] | None = None) -> None:
+        check_activation(name, params or {})
+        self.name = name
+        self.params = {**_KINDS[name].params, **(params or {})}
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self._kind.function(z, **self.params)
+
+    @property
+    def _kind(self) -> _Kind:
+        return _KINDS[self.name]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether this is the identity."""
+        return self.name == "linear"
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether each output depends on its own input alone (a softmax does not)."""
+        return self._kind.elementwise
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether R takes the output for a probability: sigmoid and softmax."""
+        return self._kind.probability
+
+    def derivative(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Derivative at `z` of an element-wise function; `y` is the output there, if it is known."""
+        if self._kind.derivative is not None:
+            return self._kind.derivative(z, self(z) if y is None else y, self.params)
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            return torch.autograd.grad(self(leaf).sum(), leaf)[0]
+
+    def vjp(self, g: Tensor, y: Tensor, derivative: Callable[[], Tensor]) -> Tensor:
+        """Take the gradient `g` of shape ``(K, B, *dims)`` from the output `y` to the input.
+
+        `derivative` gives the derivative of an element-wise function, which may have been kept from an earlier call.
+        """
+        if self.is_linear:
+            return g
+        if self.is_elementwise:
+            return g * derivative()
+        axis = self.params["dim"]
+        axis = axis if axis < 0 else axis - y.dim()
+        if self.name == "softmax":
+            return y * (g - (g * y).sum(axis, keepdim=True))
+        return g - y.exp() * g.sum(axis, keepdim=True)
+
+    def __repr__(self) -> str:
+        changed = {key: value for key, value in self.params.items() if value != self._kind.params[key]}
+        return f"Activation('{self.name}'{f', {changed}' if changed else ''})"

@@ -1,0 +1,156 @@
+"""The first of the three steps: turning a model into a graph that can be explained."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from innsight_py._checks import Flag, checked, describe
+from innsight_py._printing import converter_html, converter_text
+from innsight_py.converters import read_model
+from innsight_py.graph import ConvertedModel
+from innsight_py.names import LayerNames, default_names, read_names
+from innsight_py.spec import ModelSpec, SpecError, check_spec, parse_dims, spec_as_dict
+
+DTYPES = {"float": torch.float32, "double": torch.float64}
+
+
+class Converter:
+    """Convert a model into a graph of layers that every method can explain.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or dict
+        A PyTorch module that ``torch.export`` can trace, or a model spec (see `innsight_py.spec`). The lists of R
+        innsight are read by `innsight_py.from_r` first.
+    input_dim : int, sequence of int, or list of these, optional
+        Shape of each input, channels first and without the batch axis: ``(4,)``, ``(3, 32, 32)``,
+        ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules; elsewhere only compared with the model's own.
+    input_names : list, optional
+        Labels of the input features: a list for a table, a list for each axis (channels first) for signals and
+        images, a list of these for several inputs. Default: ``X1..``; ``C1.., L1..``; ``C1.., H1.., W1..``.
+    output_names : list, optional
+        Labels of the output nodes, a list of lists for several output layers. Default: ``Y1..``.
+    dtype : {"float", "double"}
+        Precision of the converted model in `model`. A method computes in its own precision from the weights as they
+        were given, whatever is chosen here.
+    save_model_as_dict : bool
+        Keep the model spec in `model_as_dict`.
+
+    Attributes
+    ----------
+    model : ConvertedModel
+        The graph. ``converter.model(x)`` runs it (channels first) and returns a list with one tensor an output layer.
+    input_dim, output_dim : list of tuple of int
+        Shapes without the batch axis, channels first.
+    input_names, output_names : list of list of list of str
+        Labels: one entry a layer, of one entry an axis.
+    model_as_dict : dict or None
+        The spec, which can be given to `Converter` again.
+
+    Raises
+    ------
+    TypeError
+        If there is no door for such a model.
+    ValueError
+        If the model cannot be converted, or the arguments contradict it. `SpecError` is one of these.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    >>> converter = Converter(model, input_dim=(2,), input_names=["age", "dose"])
+    >>> converter.input_names, converter.output_names
+    ([[['age', 'dose']]], [[['Y1']]])
+    """
+
+    @checked
+    def __init__(
+        self,
+        model: Any,
+        input_dim: Any = None,
+        input_names: Any = None,
+        output_names: Any = None,
+        dtype: Literal["float", "double"] = "float",
+        save_model_as_dict: Flag = False,
+    ) -> None:
+        given = None if input_dim is None else parse_dims(input_dim, "Argument 'input_dim'")
+        spec = read_model(model, given) if not isinstance(model, Mapping) else check_spec(model)
+        if given is not None and given != spec.input_dim:
+            raise ValueError(
+                f"Argument 'input_dim': the model takes {_show(spec.input_dim)} (channels first, without the batch), "
+                f"got {_show(given)}."
+            )
+        self._spec = spec
+        self._lock = threading.Lock()
+        self._others: dict[torch.dtype, ConvertedModel] = {}
+        self.dtype = dtype
+        self.model = ConvertedModel(spec, DTYPES[dtype])
+        self.input_dim = list(spec.input_dim)
+        self.output_dim = list(self.model.output_dims)
+        self.input_names = self._names(input_names, spec.input_names, self.input_dim, "input_names", None)
+        self.output_names = self._names(output_names, spec.output_names, self.output_dim, "output_names", ("Y",))
+        self.model_as_dict: dict[str, Any] | None = None
+        if save_model_as_dict:
+            self.model_as_dict = spec_as_dict(spec) | {
+                "input_names": self.input_names,
+                "output_names": self.output_names,
+                "output_dim": [list(dim) for dim in self.output_dim],
+            }
+
+    @staticmethod
+    def _names(
+        given: Any, own: Any, dims: list[tuple[int, ...]], argument: str, letters: tuple[str, ...] | None
+    ) -> list[LayerNames]:
+        names = own if given is None else given
+        if names is None:
+            return [default_names(dim, letters) for dim in dims]
+        return read_names(names, dims, argument)
+
+    def model_in(self, dtype: Literal["float", "double"]) -> ConvertedModel:
+        """Return the model in a precision, on the device of `model`; `model` itself is never changed."""
+        wanted, device = DTYPES[dtype], self.model.device
+        if self.model.dtype == wanted or not any(True for _ in self.model.buffers()):
+            return self.model
+        with self._lock:
+            other = self._others.get(wanted)
+            if other is None or other.device != device:
+                other = ConvertedModel(self._spec, wanted).to(device)
+                self._others[wanted] = other
+            return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_lock"]
+        state["_others"] = {}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return converter_text(self)
+
+    def _repr_html_(self) -> str:
+        return converter_html(self)
+
+
+def convert(model: Any, **kwargs: Any) -> Converter:
+    """Convert a model; the same as ``Converter(model, ...)``.
+
+    Examples
+    --------
+    >>> convert({"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -1.0]]}]}).output_dim
+    [(1,)]
+    """
+    return Converter(model, **kwargs)
+
+
+def _show(dims: tuple[tuple[int, ...], ...]) -> str:
+    return ", ".join(str(dim) for dim in dims)
+
+
+__all__ = ["Converter", "ModelSpec", "SpecError", "convert", "describe"]

@@ -1,0 +1,272 @@
+"""The converted model: layers in topological order, one walk forward and one walk backward.
+
+The forward walk leaves a `Trace` behind, which holds all that the pass saw; the layers themselves hold parameters
+only. So one model can be used by several threads at once, and a pass that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from innsight_py.layers import Layer, Record, build_layer
+from innsight_py.spec import ModelSpec, SpecError
+
+#: How a rule takes what came to a layer down to the layer's inputs:
+#: (layer, upper tensor, name of the layer, whether it came to the preactivation) -> one tensor an input.
+Step = Callable[[Layer, Tensor, str, bool], list[Tensor]]
+
+
+class Node(NamedTuple):
+    """A layer's place in the graph: its name and the names of the values it takes."""
+
+    name: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The quantity of an output layer that is explained.
+
+    Attributes
+    ----------
+    node : str
+        The layer whose value is explained: the output layer, or what stands before its trailing identities.
+    at_preactivation : bool
+        Whether it is the value before the layer's activation.
+    """
+
+    node: str
+    at_preactivation: bool
+
+
+class Trace:
+    """What one forward pass saw: the value of every input and layer, and what layers computed on the way."""
+
+    def __init__(self, records: dict[str, Record], values: dict[str, Tensor]) -> None:
+        self._records = records
+        self.values = values
+
+    def __getitem__(self, name: str) -> Record:
+        return self._records[name]
+
+    def explained(self, what: Explained) -> Tensor:
+        """Value of an explained quantity, shape ``(B, nodes)``."""
+        record = self._records[what.node]
+        return record.preactivation if what.at_preactivation else record.output
+
+    def row(self, i: int) -> Trace:
+        """Return the trace of the i-th row alone, with a batch axis of 1."""
+
+        def cut(x: Tensor) -> Tensor:
+            return x[i : i + 1]
+
+        values = {name: cut(value) for name, value in self.values.items()}
+        records = {}
+        for name, record in self._records.items():
+            output = values[name]
+            same = record.preactivation is record.output
+            inputs = tuple(cut(x) for x in record.inputs)
+            records[name] = Record(inputs, output if same else cut(record.preactivation), output)
+        return Trace(records, values)
+
+
+class ConvertedModel(nn.Module):
+    """A model as a graph of layers.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The checked spec. Its shapes are checked here by a dry run.
+    dtype : torch.dtype
+        Precision of all parameters.
+
+    Raises
+    ------
+    SpecError
+        If a layer cannot take the shape that comes to it, or a given shape is not the computed one.
+    """
+
+    def __init__(self, spec: ModelSpec, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.inputs = spec.inputs
+        self.input_dims = spec.input_dim
+        self.outputs = spec.outputs
+        self.nodes = [Node(layer.name, layer.inputs) for layer in spec.layers]
+        self.layers = nn.ModuleList(build_layer(layer) for layer in spec.layers)
+        self.to(dtype)
+        self.requires_grad_(False)
+        self.eval()
+        self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
+        self._last_use = self._find_last_use()
+        self._dry_run(spec, dtype)
+        self.output_dims = tuple(self.layer(name).output_dim for name in self.outputs)
+
+    # -- structure ----------------------------------------------------------------------------------------------
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer called `name`."""
+        return self.layers[self._by_name[name]]  # type: ignore[return-value]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters; float32 for a model without any."""
+        return next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next((b.device for b in self.buffers()), torch.device("cpu"))
+
+    def explained(self, output: int, ignore_last_act: bool) -> Explained:
+        """Find what is explained of an output: its preactivation where it has one and that is asked for.
+
+        Identities at the end (dropout) are looked through. A layer that is neither Dense nor a convolution is
+        explained at its value.
+        """
+        name = self.outputs[output]
+        while self.layer(name).is_identity and self.nodes[self._by_name[name]].inputs[0] in self._by_name:
+            name = self.nodes[self._by_name[name]].inputs[0]
+        return Explained(name, ignore_last_act and self.layer(name).has_preactivation)
+
+    def row_size(self) -> tuple[int, int]:
+        """Count the numbers that one row takes: in a whole trace, and at the widest layer alone."""
+        sizes = [math.prod(dim) for dim in self.input_dims]
+        widest = max(sizes)
+        for layer in self._layers():
+            out = math.prod(layer.output_dim)
+            sizes.append(out if layer.activation.is_linear else 2 * out)
+            widest = max(widest, out + sum(math.prod(dim) for dim in layer.input_dims))
+        return sum(sizes), widest
+
+    def _layers(self) -> Iterable[Layer]:
+        return iter(self.layers)  # type: ignore[arg-type]
+
+    def _find_last_use(self) -> dict[str, int]:
+        last = {source: i for i, node in enumerate(self.nodes) for source in node.inputs}
+        last.update(dict.fromkeys(self.outputs, len(self.nodes)))
+        return last
+
+    # -- forward ------------------------------------------------------------------------------------------------
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        """Run the model.
+
+        Parameters
+        ----------
+        *inputs : Tensor
+            One tensor ``(B, *dims)`` for each input, channels first.
+
+        Returns
+        -------
+        list of Tensor
+            One tensor ``(B, nodes)`` for each output layer.
+        """
+        values = dict(zip(self.inputs, inputs, strict=True))
+        for i, (node, layer) in enumerate(zip(self.nodes, self._layers(), strict=True)):
+            values[node.name] = layer(*(values[source] for source in node.inputs))
+            for source in node.inputs:
+                if self._last_use[source] == i:
+                    values.pop(source, None)
+        return [values[name] for name in self.outputs]
+
+    def trace(self, inputs: Sequence[Tensor]) -> Trace:
+        """Run the model and keep all that the backward walk may need."""
+        values = dict(zip(self.inputs, inputs, strict=True))
+        records: dict[str, Record] = {}
+        for node, layer in zip(self.nodes, self._layers(), strict=True):
+            taken = tuple(values[source] for source in node.inputs)
+            before = layer.linear(*taken)
+            after = before if layer.activation.is_linear else layer.activation(before)
+            records[node.name] = Record(taken, before, after)
+            values[node.name] = after
+        return Trace(records, values)
+
+    # -- backward -----------------------------------------------------------------------------------------------
+
+    def backward(self, what: Explained, seed: Tensor, step: Step) -> list[Tensor | None]:
+        """Walk back from an explained quantity to the inputs.
+
+        Parameters
+        ----------
+        what : Explained
+            Where to start.
+        seed : Tensor
+            What the walk starts with, shape ``(K, B or 1, nodes)``.
+        step : callable
+            How a layer takes what came to it down to its inputs.
+
+        Returns
+        -------
+        list of Tensor or None
+            For each input ``(K, B or 1, *dims)``; None where no path leads there.
+        """
+        arrived: dict[str, Tensor] = {what.node: seed}
+        for i in range(self._by_name[what.node], -1, -1):
+            node = self.nodes[i]
+            upper = arrived.pop(node.name, None)
+            if upper is None:
+                continue
+            skip = what.at_preactivation and node.name == what.node
+            pieces = step(self.layer(node.name), upper, node.name, skip)
+            for source, piece in zip(node.inputs, pieces, strict=True):
+                arrived[source] = arrived[source] + piece if source in arrived else piece
+        return [arrived.get(name) for name in self.inputs]
+
+    # -- dry run ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _dry_run(self, spec: ModelSpec, dtype: torch.dtype) -> None:
+        values = {
+            name: torch.zeros(1, *dim, dtype=dtype) for name, dim in zip(self.inputs, self.input_dims, strict=True)
+        }
+        for given, layer in zip(spec.layers, self._layers(), strict=True):
+            taken = [values[source] for source in given.inputs]
+            found = tuple(tuple(x.shape[1:]) for x in taken)
+            if given.dim_in is not None and _as_dims(given.dim_in) != found:
+                raise SpecError(
+                    f"{given.where}: key 'dim_in': calculated {_show(found)}, given {_show(_as_dims(given.dim_in))}."
+                )
+            layer.input_dims = found
+            try:
+                values[given.name] = layer(*taken)
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise SpecError(
+                    f"{given.where}: cannot take an input of shape {_show(found)}"
+                    f"{_weight_hint(layer)}: {str(error).splitlines()[0]}"
+                ) from None
+            layer.output_dim = tuple(values[given.name].shape[1:])
+            if given.dim_out is not None and _as_dims(given.dim_out) != (layer.output_dim,):
+                raise SpecError(
+                    f"{given.where}: key 'dim_out': calculated {_show((layer.output_dim,))}, "
+                    f"given {_show(_as_dims(given.dim_out))}."
+                )
+        dims = tuple(self.layer(name).output_dim for name in self.outputs)
+        for name, dim in zip(self.outputs, dims, strict=True):
+            if len(dim) != 1:
+                raise SpecError(
+                    f"The output '{name}' has the shape {_show((dim,))}; an output must have one axis of nodes, (*, n)."
+                )
+        if spec.output_dim is not None and spec.output_dim != dims:
+            raise SpecError(f"'output_dim': calculated {_show(dims)}, given {_show(spec.output_dim)}.")
+
+
+def _as_dims(dims: tuple[int, ...] | tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    return dims if dims and isinstance(dims[0], tuple) else (dims,)  # type: ignore[return-value]
+
+
+def _weight_hint(layer: Layer) -> str:
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor):
+        return ""
+    axes = "(out, in)" if weight.dim() == 2 else "(out channels, in channels, kernel)"
+    return f" with a weight {tuple(weight.shape)}, read as {axes}"
+
+
+def _show(dims: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(f"(*, {', '.join(map(str, dim))})" for dim in dims)

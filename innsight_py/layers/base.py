@@ -1,0 +1,166 @@
+"""What every layer is: a forward pass, and one backward step for each family of methods.
+
+A layer is a map without activation, `linear`, followed by an activation function. It holds parameters only; what
+a forward pass saw is in the `Record` that the pass leaves behind. Backward tensors carry the explained outputs
+first, ``(K, B, *dims)``, and their batch axis may be 1 as long as nothing that depends on the data has touched them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from innsight_py.activations import Activation
+from innsight_py.layers.rules import DeepLiftRule, LRPRule
+
+T = TypeVar("T")
+
+
+class UnsupportedLayerError(NotImplementedError):
+    """A method met a layer for which it has no rule; the message names both."""
+
+
+class Record:
+    """What one pass saw at one layer.
+
+    Attributes
+    ----------
+    inputs : tuple of Tensor
+        The layer's inputs, each ``(B, *dims)``.
+    preactivation, output : Tensor
+        Before and after the activation function.
+    """
+
+    __slots__ = ("_kept", "inputs", "output", "preactivation")
+
+    def __init__(self, inputs: tuple[Tensor, ...], preactivation: Tensor, output: Tensor) -> None:
+        self.inputs = inputs
+        self.preactivation = preactivation
+        self.output = output
+        self._kept: dict[str, object] = {}
+
+    def once(self, key: str, compute: Callable[[], T]) -> T:
+        """Compute something that does not depend on the explained output only once a pass."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]  # type: ignore[return-value]
+
+
+class Layer(nn.Module):
+    """Base class. A subclass states `linear`; what mathematics allows is derived from it.
+
+    Attributes
+    ----------
+    name : str
+        The layer's name in the spec.
+    input_dims : tuple of tuple of int
+        Shape of each input without the batch axis, filled in by the dry run.
+    output_dim : tuple of int
+        Shape of the output without the batch axis.
+    """
+
+    #: The name of the layer in R, which `print` and the rule lists of LRP use.
+    r_class: ClassVar[str]
+    #: LRP rules that may be chosen for the layer; empty where the layer has but one way.
+    lrp_rules: ClassVar[tuple[str, ...]] = ()
+    #: Whether `ignore_last_act` has a preactivation to explain when the layer ends the model.
+    has_preactivation: ClassVar[bool] = False
+    #: Whether the layer gives back what it gets.
+    is_identity: ClassVar[bool] = False
+
+    def __init__(self, name: str, activation: Activation | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.activation = activation or Activation("linear")
+        self.input_dims: tuple[tuple[int, ...], ...] = ()
+        self.output_dim: tuple[int, ...] = ()
+
+    # -- forward ------------------------------------------------------------------------------------------------
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        """Map the inputs to the preactivation."""
+        raise NotImplementedError
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map the inputs to the output."""
+        return self.activation(self.linear(*inputs))
+
+    # -- gradient -----------------------------------------------------------------------------------------------
+
+    def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor]:
+        """Take the gradient with respect to the output (or preactivation) to the inputs."""
+        if not skip_activation:
+            g = self.activation.vjp(g, at.output, lambda: self._derivative(at))
+        return self.pullback(g, at)
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
+        """Vector-Jacobian product of `linear`; `at` may be None for layers that are linear in their inputs."""
+        if at is None:
+            raise UnsupportedLayerError(f"The layer '{self.name}' ({self.r_class}) is not linear in its input.")
+        with torch.enable_grad():
+            leaves = [x.detach().requires_grad_() for x in at.inputs]
+            out = self.linear(*leaves)
+            rows = [
+                torch.autograd.grad(out, leaves, row.expand_as(out), retain_graph=True, materialize_grads=True)
+                for row in g
+            ]
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+    def _derivative(self, at: Record) -> Tensor:
+        return at.once("derivative", lambda: self.activation.derivative(at.preactivation, at.output))
+
+    # -- DeepLift, LRP, connection weights ----------------------------------------------------------------------
+
+    def deeplift(
+        self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
+    ) -> list[Tensor]:
+        """Take the multiplier with respect to the output (or preactivation) to the inputs."""
+        raise self._unsupported("DeepLift")
+
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
+        """Distribute the relevance of the output over the inputs. The activation passes relevance unchanged."""
+        raise self._unsupported("LRP")
+
+    def connection_weights(self, g: Tensor) -> list[Tensor]:
+        """Pull `g` back through the weights alone, without data, bias and activation."""
+        raise self._unsupported("ConnectionWeights")
+
+    def _unsupported(self, method: str) -> UnsupportedLayerError:
+        return UnsupportedLayerError(
+            f"{method} has no rule for the layer '{self.name}' ({self.r_class}). The gradient methods (Gradient, "
+            "SmoothGrad, IntegratedGradient, ExpectedGradient) work with it."
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.name}: {self.input_dims} -> {self.output_dim}"
+
+
+class Carrying(Layer):
+    """A layer without weights that only moves, copies or averages values: linear, with one rule for everything.
+
+    Multipliers, relevances and connection weights go where the gradient goes: each source gets what its copies got.
+    """
+
+    def deeplift(
+        self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
+    ) -> list[Tensor]:
+        return self.pullback(m, at)
+
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
+        return self.pullback(r, at)
+
+    def connection_weights(self, g: Tensor) -> list[Tensor]:
+        return self.pullback(g, None)
+
+
+def fold(g: Tensor) -> Tensor:
+    """Fold the explained outputs into the batch: ``(K, B, *dims)`` becomes ``(K B, *dims)``."""
+    return g.reshape(-1, *g.shape[2:])
+
+
+def unfold(g: Tensor, like: Tensor) -> Tensor:
+    """Undo `fold` for a tensor whose first two axes are those of `like`."""
+    return g.reshape(*like.shape[:2], *g.shape[1:])

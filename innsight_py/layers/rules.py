@@ -1,0 +1,109 @@
+"""The arithmetic of the LRP and DeepLift rules, as pure functions over tensors.
+
+Sources: LRP: Bach et al. (2015), doi:10.1371/journal.pone.0130140; DeepLift: Shrikumar et al. (2017),
+arXiv:1704.02685. The stabilisers, and what happens at exact zeros, are those of R innsight 0.3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from innsight_py.activations import Activation
+
+LRPRuleName = Literal["simple", "epsilon", "alpha_beta", "pass"]
+DeepLiftRuleName = Literal["rescale", "reveal_cancel"]
+
+#: The parameter of a rule where none is given (epsilon: R computes with 0.001, whatever its manual says).
+DEFAULT_PARAM = {"epsilon": 0.001, "alpha_beta": 0.5}
+
+
+@dataclass(frozen=True)
+class LRPRule:
+    """A rule of LRP for one layer, with its parameter."""
+
+    name: LRPRuleName = "simple"
+    param: float | None = None
+    winner_takes_all: bool = True
+
+    @property
+    def value(self) -> float:
+        """The parameter, or the rule's default."""
+        return DEFAULT_PARAM[self.name] if self.param is None else self.param
+
+
+@dataclass(frozen=True)
+class DeepLiftRule:
+    """A rule of DeepLift."""
+
+    name: DeepLiftRuleName = "rescale"
+    winner_takes_all: bool = True
+
+
+def stabilizer(dtype: torch.dtype) -> float:
+    """Return R's small number: 1e-15 in double precision, 1e-6 below."""
+    return 1e-15 if dtype == torch.float64 else 1e-6
+
+
+def fill_zeros(z: Tensor, value: float) -> Tensor:
+    """Replace exact zeros by `value`."""
+    return torch.where(z == 0, torch.full_like(z, value), z)
+
+
+def away_from_zero(z: Tensor, epsilon: float, at_zero: float) -> Tensor:
+    """Return ``z + epsilon sgn(z)``, and `at_zero` where ``z`` is 0."""
+    return fill_zeros(z + epsilon * z.sgn(), at_zero)
+
+
+def lrp_denominator(z: Tensor, rule: LRPRule) -> Tensor:
+    """Return the stabilised preactivation that the rules simple and epsilon divide by."""
+    eps = stabilizer(z.dtype)
+    return away_from_zero(z, eps if rule.name == "simple" else rule.value, eps)
+
+
+def alpha_beta_shares(r: Tensor, positive: Tensor, negative: Tensor, alpha: float) -> tuple[Tensor, Tensor | None]:
+    """Divide the relevance by the positive and the negative part of the preactivation, weighted alpha and 1 - alpha."""
+    eps = stabilizer(r.dtype)
+    u = alpha * r / away_from_zero(positive, eps, eps)
+    if alpha == 1:
+        return u, None
+    return u, (1 - alpha) * r / away_from_zero(negative, eps, -eps)
+
+
+def slope(dy: Tensor, dx: Tensor) -> Tensor:
+    """Return ``dy / dx``, and ``dy / stabilizer`` where dx is 0."""
+    return dy / fill_zeros(dx, stabilizer(dx.dtype))
+
+
+def rescale_factor(activation: Activation, z: Tensor, z_ref: Tensor, y: Tensor, y_ref: Tensor) -> Tensor:
+    """Return what the rescale rule multiplies with: the slope of the activation between reference and input.
+
+    Where the two are nearer than the stabiliser it is the derivative half-way, which for a softmax is 0 as in R
+    (which differentiates along an axis of length 1).
+    """
+    dz = z - z_ref
+    near = dz.abs() <= stabilizer(dz.dtype)
+    factor = slope(y - y_ref, dz)
+    if not bool(near.any()):
+        return factor
+    if not activation.is_elementwise:
+        return torch.where(near, torch.zeros_like(factor), factor)
+    return torch.where(near, activation.derivative((z + z_ref) / 2), factor)
+
+
+def reveal_cancel_factors(
+    activation: Activation, z: Tensor, z_ref: Tensor, positive: Tensor, negative: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the slopes of the activation along the positive and the negative part of the difference.
+
+    Shrikumar et al. (2017), section 3.5.3: each part's effect is the mean of its effect before and after the other.
+    """
+    eps = stabilizer(z.dtype)
+    at_x, at_ref = activation(z), activation(z_ref)
+    with_positive, with_negative = activation(z_ref + positive), activation(z_ref + negative)
+    effect_positive = 0.5 * (with_positive - at_ref) + 0.5 * (at_x - with_negative)
+    effect_negative = 0.5 * (with_negative - at_ref) + 0.5 * (at_x - with_positive)
+    return effect_positive / fill_zeros(positive, eps), effect_negative / fill_zeros(negative, -eps)

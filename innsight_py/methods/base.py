@@ -1,0 +1,322 @@
+"""What all model-specific methods share: reading arguments, walking back in chunks, and holding the result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from innsight_py._printing import method_html, method_text
+from innsight_py.converter import DTYPES, Converter
+from innsight_py.data import read_data, to_channels_first
+from innsight_py.graph import ConvertedModel, Explained, Step, Trace
+from innsight_py.results import ResultType, present
+from innsight_py.selection import Selection, select_outputs
+
+#: Bytes that one backward walk may hold at its widest layer: about what stays in a core's cache.
+CACHE_BYTES = 4 * 2**20
+#: Bytes of the values that a forward pass keeps for the walk back.
+TRACE_BYTES = 64 * 2**20
+
+Buffers = list[list[Tensor | None] | None]
+
+_SHARED_PARAMETERS = """channels_first : bool
+        Whether the channels are the first or the last axis of each instance, in the data given and in the result.
+        The answers are the same.
+    output_idx : int, sequence of int, or list of these and None, optional
+        Output nodes to explain, counted from 0: of the first output layer, or with an entry for each output layer
+        (None: not wanted). Default: the first ten nodes of the first output layer.
+    output_label : str, sequence of str, or list of these and None, optional
+        The same by label.
+    {ignore_last_act}verbose : bool, optional
+        Show a progress bar. Default: when someone is watching (a terminal or a notebook).
+    dtype : {{"float", "double"}}
+        Precision of the calculation. The converter is not changed by it.
+    batch_size : int, optional
+        At most so many rows (or points of a path) travel together. Default: chosen so that they fit into memory."""
+_IGNORE_LAST_ACT = """ignore_last_act : bool
+        Explain the output before its last activation (Dense and convolution layers have one); otherwise, and for
+        other last layers, its value.
+    """
+
+
+class InterpretingMethod:
+    """Base class of the model-specific methods.
+
+    Attributes
+    ----------
+    result : list of (list of (Tensor or None) or None)
+        For each output layer (None: not selected) and each input layer (None: does not reach the output) a tensor of
+        shape ``(B, *dims, K)``, in the layout of the data, K being the number of selected nodes.
+    preds : list of (Tensor or None) or None
+        For each output layer the model's output for the selected nodes, ``(B, K)``.
+    decomp_goal : list of (Tensor or None) or None
+        What the sum over all inputs is to be compared with, ``(B, K)``.
+    output_idx, output_label : list of (list or None)
+        The selected nodes of each output layer.
+    data : list of Tensor
+        The data, one tensor an input, in the user's layout.
+    """
+
+    #: What a value of the result is called.
+    title: ClassVar[str] = "InterpretingMethod"
+
+    def __init_subclass__(cls, ignores_last_act: bool = True, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__ and "%(shared)s" in cls.__doc__:
+            shared = _SHARED_PARAMETERS.format(ignore_last_act=_IGNORE_LAST_ACT if ignores_last_act else "")
+            cls.__doc__ = cls.__doc__.replace("%(shared)s", shared)
+
+    def __init__(
+        self,
+        converter: Converter,
+        *,
+        channels_first: bool,
+        output_idx: Any,
+        output_label: Any,
+        ignore_last_act: bool,
+        verbose: bool | None,
+        dtype: Literal["float", "double"],
+        batch_size: int | None,
+    ) -> None:
+        self.converter = converter
+        self.channels_first = channels_first
+        self.ignore_last_act = ignore_last_act
+        self.verbose = verbose
+        self.dtype: Literal["float", "double"] = dtype
+        self.batch_size = batch_size
+        selection = select_outputs(output_idx, output_label, converter.output_dim, converter.output_names)
+        self._selection = selection
+        self.output_idx = [None if nodes is None else list(nodes) for nodes in selection.idx]
+        self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
+        self.data: list[Tensor] = []
+        self.result: Buffers = []
+        self.preds: list[Tensor | None] | None = None
+        self.decomp_goal: list[Tensor | None] | None = None
+
+    # -- for subclasses -----------------------------------------------------------------------------------------
+
+    @property
+    def _model(self) -> ConvertedModel:
+        return self.converter.model_in(self.dtype)
+
+    def _read(self, data: Any, argument: str) -> list[Tensor]:
+        """Read data in the user's layout."""
+        return read_data(data, self.converter.input_dim, self.channels_first, DTYPES[self.dtype], argument)
+
+    def _read_reference(self, data: Any, argument: str, single: bool) -> list[Tensor]:
+        """Read reference data, zeros where there are none."""
+        if data is None:
+            return [x.new_zeros((1, *x.shape[1:])) for x in self.data]
+        reference = self._read(data, argument)
+        if single and reference[0].shape[0] != 1:
+            raise ValueError(
+                f"Argument '{argument}': expected a single row for {type(self).__name__}, "
+                f"got {reference[0].shape[0]} rows."
+            )
+        return reference
+
+    def _first(self, data: Sequence[Tensor]) -> list[Tensor]:
+        """Bring data into the model's layout, on the model's device."""
+        device = self._model.device
+        return [to_channels_first(x, self.channels_first).to(device) for x in data]
+
+    def _finish(self, buffers: Buffers) -> Buffers:
+        """Bring buffers ``(K, B, *dims)`` into the shape and layout of results, ``(B, *dims, K)``."""
+
+        def arrange(x: Tensor | None) -> Tensor | None:
+            if x is None:
+                return None
+            x = x.movedim(0, -1)
+            return x if self.channels_first or x.dim() < 4 else x.movedim(1, -2)
+
+        return [None if row is None else [arrange(x) for x in row] for row in buffers]
+
+    def _fields(self) -> list[tuple[str, str]]:
+        """Fields that only this method has, for printing."""
+        return []
+
+    # -- public -------------------------------------------------------------------------------------------------
+
+    def get_result(self, type: ResultType = "array") -> Any:  # noqa: A002 (R's name)
+        """Return the result.
+
+        Parameters
+        ----------
+        type : {"array", "data.frame", "torch_tensor"}
+            Arrays and tensors have the shape ``(B, *dims, K)``. For models with several inputs they come in a dict
+            ``{"Input_1": ...}``, and if nodes of several output layers are selected in a dict ``{"Output_1": ...}`` of
+            these. Where an input does not reach an output, arrays and frames hold NaN, tensors are None.
+
+        Returns
+        -------
+        ndarray, DataFrame, Tensor or dict
+
+        Raises
+        ------
+        ValueError
+            For another type.
+        """
+        return present(self, type)
+
+    def __repr__(self) -> str:
+        return method_text(self)
+
+    def _repr_html_(self) -> str:
+        return method_html(self)
+
+
+class Walk:
+    """Backward walks for all selected nodes of a method, in chunks, and what they add up to."""
+
+    def __init__(self, method: InterpretingMethod, rows: int) -> None:
+        self.model = method._model
+        self.selection: Selection = method._selection
+        self.what: dict[int, Explained] = {
+            i: self.model.explained(i, method.ignore_last_act) for i in self.selection.layers
+        }
+        self.rows = rows
+        self._cap = method.batch_size
+        self._dtype = DTYPES[method.dtype]
+        trace, widest = self.model.row_size()
+        self._trace_bytes, self._widest_bytes = trace * self._dtype.itemsize, widest * self._dtype.itemsize
+        self.buffers: Buffers = [None if nodes is None else [None] * len(self.model.inputs) for nodes in self.selection.idx]
+        self._preds: list[list[Tensor]] = [[] for _ in self.selection.idx]
+        self._goals: list[list[Tensor]] = [[] for _ in self.selection.idx]
+        self._no_grad = torch.no_grad()
+        self._progress = tqdm(
+            desc=f"Backward pass '{method.title}'",
+            disable=None if method.verbose is None else not method.verbose,
+            unit="walk",
+            leave=False,
+        )
+
+    def __enter__(self) -> Walk:
+        # Not inference mode: results would then be of no use to autograd, and neither would a layer that falls back
+        # on it for its own backward step.
+        self._no_grad.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._no_grad.__exit__(*error)
+        self._progress.close()
+
+    # -- chunks -------------------------------------------------------------------------------------------------
+
+    def points_together(self) -> int:
+        """How many rows (or points) one trace holds."""
+        points = max(1, TRACE_BYTES // self._trace_bytes)
+        return min(points, self._cap) if self._cap else points
+
+    def row_chunks(self, rows: int) -> list[slice]:
+        """Cut so many rows into chunks of equal size that fit into memory."""
+        pieces = math.ceil(rows / self.points_together())
+        size = math.ceil(rows / pieces)
+        return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+    def blocks(self, n: int) -> Iterator[tuple[slice, slice]]:
+        """Cut rows times n points a row into blocks: several whole rows, or some points of one row."""
+        together = self.points_together()
+        if together >= n:
+            rows = together // n
+            for start in range(0, self.rows, rows):
+                yield slice(start, min(start + rows, self.rows)), slice(0, n)
+        else:
+            for row in range(self.rows):
+                for start in range(0, n, together):
+                    yield slice(row, row + 1), slice(start, min(start + together, n))
+
+    def expect(self, walks: int) -> None:
+        """Tell the progress bar how many times `back` will be called."""
+        self._progress.reset(total=walks * len(self.what))
+
+    # -- the walk -----------------------------------------------------------------------------------------------
+
+    def back(
+        self, step: Step, batch: int, start: Callable[[Explained], Tensor] | None = None
+    ) -> Iterator[tuple[int, slice, list[Tensor | None]]]:
+        """Walk back from every selected node.
+
+        Parameters
+        ----------
+        step : callable
+            The method's rule.
+        batch : int
+            Rows that the walk carries.
+        start : callable, optional
+            Gives the value that each explained node starts with, shape ``(B, nodes)``. Default: 1.
+
+        Yields
+        ------
+        layer, nodes, pieces
+            Number of the output layer, which of its selected nodes, and a tensor ``(K, B or 1, *dims)`` or None for
+            each input.
+        """
+        together = max(1, CACHE_BYTES // (batch * self._widest_bytes))
+        for i, what in self.what.items():
+            nodes = self.selection.idx[i]
+            assert nodes is not None
+            size = self.model.output_dims[i][0]
+            for first in range(0, len(nodes), together):
+                chunk = nodes[first : first + together]
+                one_hot = torch.zeros(len(chunk), 1, size, device=self.model.device, dtype=self._dtype)
+                one_hot[torch.arange(len(chunk)), 0, list(chunk)] = 1
+                seed = one_hot if start is None else one_hot * start(what)
+                yield i, slice(first, first + len(chunk)), self.model.backward(what, seed, step)
+            self._progress.update()
+
+    def add(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor) -> None:
+        """Add a piece ``(K, rows or 1, *dims)`` to what output layer i gives to input j."""
+        row = self.buffers[i]
+        assert row is not None
+        if row[j] is None:
+            selected = self.selection.idx[i]
+            assert selected is not None
+            row[j] = piece.new_zeros((len(selected), self.rows, *piece.shape[2:]))
+        buffer = row[j]
+        assert buffer is not None
+        buffer[nodes, rows] += piece
+
+    # -- what is explained --------------------------------------------------------------------------------------
+
+    def observe(self, trace: Trace, value: Callable[[Explained], Tensor] | None = None) -> None:
+        """Note predictions and explained values of the next rows."""
+        for i, what in self.what.items():
+            nodes = list(self.selection.idx[i] or ())
+            self._preds[i].append(trace.values[self.model.outputs[i]][:, nodes])
+            self._goals[i].append((trace.explained(what) if value is None else value(what))[:, nodes])
+
+    def observe_all(self, inputs: Sequence[Tensor]) -> None:
+        """Run the model over all rows only to note predictions and explained values."""
+        for rows in self.row_chunks(self.rows):
+            self.observe(self.model.trace([x[rows] for x in inputs]))
+
+    def predictions(self) -> list[Tensor | None]:
+        """Return the predictions noted, ``(B, K)`` for each selected output layer."""
+        return [torch.cat(parts) if parts else None for parts in self._preds]
+
+    def explained(self, minus: dict[int, Tensor] | None = None) -> list[Tensor | None]:
+        """Return the explained values noted, less a reference value ``(nodes,)`` for each selected output layer."""
+        values: list[Tensor | None] = []
+        for i, parts in enumerate(self._goals):
+            if not parts:
+                values.append(None)
+                continue
+            value = torch.cat(parts)
+            values.append(value if minus is None else value - minus[i][list(self.selection.idx[i] or ())])
+        return values
+
+    def mean_explained(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Return the mean of the explained values over reference rows, all nodes, for each selected output layer."""
+        rows = inputs[0].shape[0]
+        sums: dict[int, Tensor] = {}
+        for chunk in self.row_chunks(rows):
+            trace = self.model.trace([x[chunk] for x in inputs])
+            for i, what in self.what.items():
+                part = trace.explained(what).sum(0)
+                sums[i] = sums[i] + part if i in sums else part
+        return {i: total / rows for i, total in sums.items()}

@@ -1,0 +1,247 @@
+"""DeepLift and DeepSHAP."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from innsight_py._checks import Count, Flag, Seed, checked
+from innsight_py.converter import Converter
+from innsight_py.graph import Step, Trace
+from innsight_py.layers import DeepLiftRule, Layer
+from innsight_py.methods.base import InterpretingMethod, Walk
+from innsight_py.methods.gradient import random_source, reference_text, times_difference
+
+
+def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
+    """Return the rule of DeepLift between a pass over the data and a pass over references."""
+
+    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor]:
+        return layer.deeplift(upper, trace[name], reference[name], rule, skip_activation=skip_activation)
+
+    return step
+
+
+class DeepLift(InterpretingMethod):
+    r"""Contributions of the inputs to the difference between an instance's output and a reference's.
+
+    Multipliers are carried from the output to the inputs by a chain rule; times ``x - x_ref`` they are the
+    contributions, whose sum is ``f_k(x) - f_k(x_ref)`` except where the winner takes all in a max pooling.
+
+    Source: Shrikumar et al. (2017), arXiv:1704.02685: the rules rescale (section 3.5.2) and reveal-cancel (3.5.3).
+
+    Parameters
+    ----------
+    converter : Converter
+        The converted model.
+    data : array-like, Tensor, DataFrame, or list of these
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+    x_ref : like `data`, optional
+        The reference, a single row. Default: zeros.
+    rule_name : {"rescale", "reveal_cancel"}
+        Rule for activations.
+    winner_takes_all : bool
+        Give what comes to a max pooling to the largest input alone; otherwise treat it as the mean over the window,
+        scaled so that sums are kept.
+    %(shared)s
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be; the message names it.
+    UnsupportedLayerError
+        If the model has a layer without a rule.
+
+    Examples
+    --------
+    >>> from innsight_py import Converter
+    >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[2.0, -1.0]], "activation_name": "relu"}]}
+    >>> result = DeepLift(Converter(model), [[2.0, 1.0]], x_ref=[[0.0, 1.0]], ignore_last_act=False)
+    >>> result.get_result()[0, :, 0], result.decomp_goal
+    (array([3., 0.], dtype=float32), [tensor([[3.]])])
+    """
+
+    title = "DeepLift"
+
+    @checked
+    def __init__(
+        self,
+        converter: Converter,
+        data: Any,
+        *,
+        channels_first: Flag = True,
+        output_idx: Any = None,
+        output_label: Any = None,
+        ignore_last_act: Flag = True,
+        rule_name: Literal["rescale", "reveal_cancel"] = "rescale",
+        x_ref: Any = None,
+        winner_takes_all: Flag = True,
+        verbose: Flag | None = None,
+        dtype: Literal["float", "double"] = "float",
+        batch_size: Count | None = None,
+    ) -> None:
+        super().__init__(
+            converter, channels_first=channels_first, output_idx=output_idx, output_label=output_label,
+            ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype, batch_size=batch_size,
+        )  # fmt: skip
+        self.rule_name, self.winner_takes_all = rule_name, winner_takes_all
+        self.data = self._read(data, "data")
+        self.x_ref = self._read_reference(x_ref, "x_ref", single=True)
+        inputs, reference = self._first(self.data), self._first(self.x_ref)
+        rule = DeepLiftRule(rule_name, winner_takes_all)
+        with Walk(self, inputs[0].shape[0]) as walk:
+            at_reference = walk.model.trace(reference)
+            chunks = walk.row_chunks(walk.rows)
+            walk.expect(len(chunks))
+            for rows in chunks:
+                trace = walk.model.trace([x[rows] for x in inputs])
+                walk.observe(trace)
+                for i, nodes, pieces in walk.back(deeplift_step(trace, at_reference, rule), rows.stop - rows.start):
+                    for j, piece in enumerate(pieces):
+                        if piece is not None:
+                            walk.add(i, j, nodes, rows, piece)
+            times_difference(walk.buffers, inputs, reference)
+            self.result = self._finish(walk.buffers)
+            self.preds = walk.predictions()
+            self.decomp_goal = walk.explained(
+                minus={i: at_reference.explained(what)[0] for i, what in walk.what.items()}
+            )
+
+    def _fields(self) -> list[tuple[str, str]]:
+        return [
+            ("rule_name", f"'{self.rule_name}'"),
+            ("winner_takes_all", str(self.winner_takes_all)),
+            ("x_ref", reference_text(self.x_ref)),
+        ]
+
+
+class DeepSHAP(InterpretingMethod):
+    r"""Mean of DeepLift's contributions over a set of references, which estimates Shapley values.
+
+    The sum over the inputs is ``f_k(x)`` minus the mean of ``f_k`` over the references, with the exception of
+    `DeepLift`.
+
+    Source: Lundberg and Lee (2017), arXiv:1705.07874.
+
+    Parameters
+    ----------
+    converter : Converter
+        The converted model.
+    data : array-like, Tensor, DataFrame, or list of these
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+    data_ref : like `data`, optional
+        The references. Default: one row of zeros.
+    limit_ref : int
+        At most so many references are used; where there are more, they are drawn without replacement.
+    rule_name : {"rescale", "reveal_cancel"}
+        Rule for activations, see `DeepLift`.
+    winner_takes_all : bool
+        See `DeepLift`.
+    seed : int or torch.Generator, optional
+        Fixes which references are drawn. Default: drawn from torch's global generator.
+    %(shared)s
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be; the message names it.
+    UnsupportedLayerError
+        If the model has a layer without a rule.
+
+    Examples
+    --------
+    >>> from innsight_py import Converter
+    >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[2.0, -1.0]]}]}
+    >>> DeepSHAP(Converter(model), [[2.0, 1.0]], data_ref=[[0.0, 1.0], [1.0, 3.0]]).get_result()[0, :, 0]
+    array([3., 1.], dtype=float32)
+    """
+
+    title = "DeepSHAP"
+
+    @checked
+    def __init__(
+        self,
+        converter: Converter,
+        data: Any,
+        *,
+        channels_first: Flag = True,
+        output_idx: Any = None,
+        output_label: Any = None,
+        ignore_last_act: Flag = True,
+        rule_name: Literal["rescale", "reveal_cancel"] = "rescale",
+        data_ref: Any = None,
+        limit_ref: Count = 100,
+        winner_takes_all: Flag = True,
+        seed: Seed = None,
+        verbose: Flag | None = None,
+        dtype: Literal["float", "double"] = "float",
+        batch_size: Count | None = None,
+    ) -> None:
+        super().__init__(
+            converter, channels_first=channels_first, output_idx=output_idx, output_label=output_label,
+            ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype, batch_size=batch_size,
+        )  # fmt: skip
+        self.rule_name, self.winner_takes_all, self.limit_ref = rule_name, winner_takes_all, limit_ref
+        self.data = self._read(data, "data")
+        reference = self._read_reference(data_ref, "data_ref", single=False)
+        available = reference[0].shape[0]
+        if available > limit_ref:
+            drawn = torch.from_numpy(random_source(seed).permutation(available)[:limit_ref].copy())
+            reference = [x[drawn] for x in reference]
+        self.data_ref = reference
+        with Walk(self, self.data[0].shape[0]) as walk:
+            self._explain(walk, self._first(self.data), self._first(self.data_ref))
+            self.result = self._finish(walk.buffers)
+
+    def _explain(self, walk: Walk, inputs: list[Tensor], reference: list[Tensor]) -> None:
+        """Go through all pairs of rows and references; each pass is run once and shared by its pairs.
+
+        The shorter side is looped over and the longer one is the batch.
+        """
+        count = reference[0].shape[0]
+        chunks, chunks_ref = walk.row_chunks(walk.rows), walk.row_chunks(count)
+        sizes = [(r.stop - r.start, q.stop - q.start) for r in chunks for q in chunks_ref]
+        walk.expect(sum(min(size) for size in sizes))
+        totals = dict.fromkeys(walk.what, torch.zeros(()))
+        for refs in chunks_ref:
+            some_ref = [x[refs] for x in reference]
+            at_refs = walk.model.trace(some_ref)
+            for i, what in walk.what.items():
+                totals[i] = totals[i] + at_refs.explained(what).sum(0)
+            for rows in chunks:
+                some = [x[rows] for x in inputs]
+                trace = walk.model.trace(some)
+                if refs.start == 0:
+                    walk.observe(trace)
+                if len(some[0]) >= len(some_ref[0]):
+                    for q in range(len(some_ref[0])):
+                        self._pairs(walk, trace, at_refs.row(q), some, [x[q : q + 1] for x in some_ref], rows, count)
+                else:
+                    for p in range(len(some[0])):
+                        row = slice(rows.start + p, rows.start + p + 1)
+                        self._pairs(walk, trace.row(p), at_refs, [x[p : p + 1] for x in some], some_ref, row, count)
+        self.preds = walk.predictions()
+        self.decomp_goal = walk.explained(minus={i: total / count for i, total in totals.items()})
+
+    def _pairs(
+        self, walk: Walk, trace: Trace, at_refs: Trace, some: list[Tensor], some_ref: list[Tensor], rows: slice,
+        count: int,
+    ) -> None:  # fmt: skip
+        """Add the contributions of many rows with one reference, or of one row with many references."""
+        rule = DeepLiftRule(self.rule_name, self.winner_takes_all)
+        batch = max(len(some[0]), len(some_ref[0]))
+        for i, nodes, pieces in walk.back(deeplift_step(trace, at_refs, rule), batch):
+            for j, piece in enumerate(pieces):
+                if piece is not None:
+                    contribution = piece * (some[j] - some_ref[j]) / count
+                    single = rows.stop - rows.start == 1
+                    walk.add(i, j, nodes, rows, contribution.sum(1, keepdim=True) if single else contribution)
+
+    def _fields(self) -> list[tuple[str, str]]:
+        return [
+            ("rule_name", f"'{self.rule_name}'"),
+            ("winner_takes_all", str(self.winner_takes_all)),
+            ("data_ref", reference_text(self.data_ref)),
+        ]

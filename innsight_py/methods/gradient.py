@@ -1,0 +1,425 @@
+"""Gradient methods: the gradient itself, and its mean over noise, over a path, or over references.
+
+All walk the graph back with each layer's vector-Jacobian product; none records anything for autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innsight_py._checks import Count, Flag, NotNegative, Seed, checked
+from innsight_py.converter import Converter
+from innsight_py.graph import Step, Trace
+from innsight_py.layers import Layer
+from innsight_py.methods.base import Buffers, InterpretingMethod, Walk
+
+#: Gives the points of some rows and steps, each input ``(rows * steps, *dims)``, and what gradients are multiplied by.
+Points = Callable[[slice, slice], tuple[list[Tensor], list[Tensor] | None]]
+
+
+def gradient_step(trace: Trace) -> Step:
+    """Return the rule of all gradient methods: the vector-Jacobian product of each layer."""
+
+    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor]:
+        return layer.gradient(upper, trace[name], skip_activation=skip_activation)
+
+    return step
+
+
+def random_source(seed: int | torch.Generator | None) -> np.random.Generator:
+    """Return the source of random numbers for a seed; without one it is seeded from torch's global generator.
+
+    Draws come in single precision, the same for both dtypes and however the work is cut into chunks.
+    """
+    if not isinstance(seed, int):
+        seed = int(torch.randint(2**63 - 1, (1,), generator=seed))
+    return np.random.default_rng(seed)
+
+
+class GradientBased(InterpretingMethod):
+    """Base class of the gradient methods."""
+
+    def __init__(self, converter: Converter, data: Any, *, times_input: bool, **shared: Any) -> None:
+        super().__init__(converter, **shared)
+        self.times_input = times_input
+        self.data = self._read(data, "data")
+
+    def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> Buffers:
+        """Mean of the gradients over n points a row, each times what `points` says."""
+        blocks = list(walk.blocks(n))
+        walk.expect(len(blocks))
+        for rows, steps in blocks:
+            inputs, factors = points(rows, steps)
+            trace = walk.model.trace(inputs)
+            if observe:
+                walk.observe(trace)
+            shape = (rows.stop - rows.start, steps.stop - steps.start)
+            for i, nodes, pieces in walk.back(gradient_step(trace), inputs[0].shape[0]):
+                for j, piece in enumerate(pieces):
+                    if piece is not None:
+                        piece = piece if factors is None else piece * factors[j]
+                        if n > 1:
+                            piece = piece.expand(piece.shape[0], shape[0] * shape[1], *piece.shape[2:])
+                            piece = piece.reshape(piece.shape[0], *shape, *piece.shape[2:]).sum(2) / n
+                        walk.add(i, j, nodes, rows, piece)
+        return walk.buffers
+
+    def _fields(self) -> list[tuple[str, str]]:
+        name = f"{self.title} x Input" if self.times_input else self.title
+        return [("times_input", f"{self.times_input} (→ {name} method)")]
+
+
+class Gradient(GradientBased):
+    r"""Gradient of the output with respect to the inputs, or Gradient x Input.
+
+    .. math:: R_i = \partial f_k(x) / \partial x_i \quad\text{or}\quad x_i\, \partial f_k(x) / \partial x_i
+
+    Source: Simonyan et al. (2014), arXiv:1312.6034; Shrikumar et al. (2016), arXiv:1605.01713.
+
+    Parameters
+    ----------
+    converter : Converter
+        The converted model.
+    data : array-like, Tensor, DataFrame, or list of these
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+    times_input : bool
+        Multiply the gradients by the inputs.
+    %(shared)s
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be; the message names it.
+
+    Examples
+    --------
+    >>> from innsight_py import Converter
+    >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[2.0, -1.0]], "activation_name": "tanh"}]}
+    >>> Gradient(Converter(model), [[0.5, 1.0]], times_input=True).get_result()
+    array([[[ 1.],
+            [-1.]]], dtype=float32)
+    """
+
+    title = "Gradient"
+
+    @checked
+    def __init__(
+        self,
+        converter: Converter,
+        data: Any,
+        *,
+        channels_first: Flag = True,
+        output_idx: Any = None,
+        output_label: Any = None,
+        ignore_last_act: Flag = True,
+        times_input: Flag = False,
+        verbose: Flag | None = None,
+        dtype: Literal["float", "double"] = "float",
+        batch_size: Count | None = None,
+    ) -> None:
+        super().__init__(
+            converter, data, times_input=times_input, channels_first=channels_first, output_idx=output_idx,
+            output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
+            batch_size=batch_size,
+        )  # fmt: skip
+        inputs = self._first(self.data)
+
+        def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor] | None]:
+            some = [x[rows] for x in inputs]
+            return some, some if times_input else None
+
+        with Walk(self, inputs[0].shape[0]) as walk:
+            self.result = self._finish(self._average(walk, 1, points, observe=True))
+            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+
+
+class SmoothGrad(GradientBased):
+    r"""Mean of the gradients at noisy copies of each instance.
+
+    .. math:: R_i = \frac1n \sum_{j=1}^n \partial f_k(x + \varepsilon_j) / \partial x_i,
+              \quad \varepsilon_j \sim N(0, \sigma^2)
+
+    with sigma the noise level times the range of all values of an input layer (as in R: over all instances and
+    features). With `times_input` each gradient is multiplied by its noisy input first.
+
+    Source: Smilkov et al. (2017), arXiv:1706.03825.
+
+    Parameters
+    ----------
+    converter : Converter
+        The converted model.
+    data : array-like, Tensor, DataFrame, or list of these
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+    times_input : bool
+        Multiply the gradients by the (noisy) inputs.
+    n : int
+        Number of noisy copies.
+    noise_level : float
+        Standard deviation of the noise as a part of the range of the values, at least 0.
+    seed : int or torch.Generator, optional
+        Fixes the noise. Default: drawn from torch's global generator.
+    %(shared)s
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be; the message names it.
+
+    Examples
+    --------
+    >>> from innsight_py import Converter
+    >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[2.0, -1.0]]}]}
+    >>> SmoothGrad(Converter(model), [[0.5, 1.0]], n=5, seed=1).get_result()[0, :, 0]
+    array([ 2., -1.], dtype=float32)
+    """
+
+    title = "SmoothGrad"
+
+    @checked
+    def __init__(
+        self,
+        converter: Converter,
+        data: Any,
+        *,
+        channels_first: Flag = True,
+        output_idx: Any = None,
+        output_label: Any = None,
+        ignore_last_act: Flag = True,
+        times_input: Flag = False,
+        n: Count = 50,
+        noise_level: NotNegative = 0.1,
+        seed: Seed = None,
+        verbose: Flag | None = None,
+        dtype: Literal["float", "double"] = "float",
+        batch_size: Count | None = None,
+    ) -> None:
+        super().__init__(
+            converter, data, times_input=times_input, channels_first=channels_first, output_idx=output_idx,
+            output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
+            batch_size=batch_size,
+        )  # fmt: skip
+        self.n, self.noise_level = n, noise_level
+        inputs = self._first(self.data)
+        sources = random_source(seed).spawn(len(inputs))
+        sigmas = [noise_level * (float(x.max() - x.min()) or 1.0) for x in inputs]
+
+        def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor] | None]:
+            count = steps.stop - steps.start
+            noisy = []
+            for x, sigma, source in zip(inputs, sigmas, sources, strict=True):
+                clean = x[rows].repeat_interleave(count, 0)
+                draws = torch.from_numpy(source.standard_normal(clean.shape, dtype=np.float32))
+                noisy.append(clean.add_(draws.to(clean), alpha=sigma))
+            return noisy, noisy if times_input else None
+
+        with Walk(self, inputs[0].shape[0]) as walk:
+            walk.observe_all(inputs)
+            self.result = self._finish(self._average(walk, n, points))
+            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+
+    def _fields(self) -> list[tuple[str, str]]:
+        return [*super()._fields(), ("n", str(self.n)), ("noise_level", f"{self.noise_level:g}")]
+
+
+class IntegratedGradient(GradientBased):
+    r"""Mean of the gradients along the straight path from a reference to each instance.
+
+    .. math:: R_i = (x_i - x'_i)\, \frac1n \sum_{j=1}^n
+              \partial f_k\bigl(x' + \tfrac jn (x - x')\bigr) / \partial x_i
+
+    The points are those of R: a Riemann sum at the right ends, so the sum over the inputs is close to
+    ``f(x) - f(x')`` but not equal.
+
+    Source: Sundararajan et al. (2017), arXiv:1703.01365.
+
+    Parameters
+    ----------
+    converter : Converter
+        The converted model.
+    data : array-like, Tensor, DataFrame, or list of these
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+    x_ref : like `data`, optional
+        The reference, a single row. Default: zeros.
+    n : int
+        Number of points.
+    times_input : bool
+        Multiply by ``x - x_ref``; without it the result is the mean gradient.
+    %(shared)s
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be; the message names it.
+
+    Examples
+    --------
+    >>> from innsight_py import Converter
+    >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[2.0, -1.0]]}]}
+    >>> IntegratedGradient(Converter(model), [[0.5, 1.0]], x_ref=[[0.0, 3.0]]).get_result()[0, :, 0]
+    array([1., 2.], dtype=float32)
+    """
+
+    title = "IntegratedGradient"
+
+    @checked
+    def __init__(
+        self,
+        converter: Converter,
+        data: Any,
+        *,
+        x_ref: Any = None,
+        n: Count = 50,
+        times_input: Flag = True,
+        channels_first: Flag = True,
+        output_idx: Any = None,
+        output_label: Any = None,
+        ignore_last_act: Flag = True,
+        verbose: Flag | None = None,
+        dtype: Literal["float", "double"] = "float",
+        batch_size: Count | None = None,
+    ) -> None:
+        super().__init__(
+            converter, data, times_input=times_input, channels_first=channels_first, output_idx=output_idx,
+            output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
+            batch_size=batch_size,
+        )  # fmt: skip
+        self.n = n
+        self.x_ref = self._read_reference(x_ref, "x_ref", single=True)
+        inputs, reference = self._first(self.data), self._first(self.x_ref)
+        # In single precision even for double, as R has them.
+        alphas = (torch.arange(1, n + 1, dtype=torch.float64) / n).float().to(inputs[0])
+
+        def points(rows: slice, steps: slice) -> tuple[list[Tensor], None]:
+            on_path = []
+            for x, x_ref in zip(inputs, reference, strict=True):
+                alpha = alphas[steps].reshape(1, -1, *[1] * (x.dim() - 1))
+                on_path.append((x_ref + alpha * (x[rows] - x_ref).unsqueeze(1)).flatten(0, 1))
+            return on_path, None
+
+        with Walk(self, inputs[0].shape[0]) as walk:
+            walk.observe_all(inputs)
+            buffers = self._average(walk, n, points)
+            if times_input:
+                times_difference(buffers, inputs, reference)
+            self.result = self._finish(buffers)
+            self.preds = walk.predictions()
+            self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+
+    def _fields(self) -> list[tuple[str, str]]:
+        kind = "decomposition of y - y'" if self.times_input else "output sensitivity"
+        return [
+            ("times_input", f"{self.times_input} (→ {kind})"),
+            ("n", str(self.n)),
+            ("x_ref", reference_text(self.x_ref)),
+        ]
+
+
+class ExpectedGradient(GradientBased):
+    r"""Mean of integrated gradients over references drawn from a data set.
+
+    .. math:: R_i = \mathbb{E}_{x' \sim D,\, \alpha \sim U(0, 1)} \bigl[(x_i - x'_i)\,
+              \partial f_k(x' + \alpha (x - x')) / \partial x_i\bigr]
+
+    estimated with n draws for each instance; the inputs of a model with several share the draws.
+
+    Source: Erion et al. (2021), doi:10.1038/s42256-021-00343-w.
+
+    Parameters
+    ----------
+    converter : Converter
+        The converted model.
+    data : array-like, Tensor, DataFrame, or list of these
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+    data_ref : like `data`, optional
+        The rows that references are drawn from. Default: one row of zeros.
+    n : int
+        Number of draws for each instance.
+    seed : int or torch.Generator, optional
+        Fixes the draws. Default: drawn from torch's global generator.
+    %(shared)s
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be; the message names it.
+
+    Examples
+    --------
+    >>> from innsight_py import Converter
+    >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[2.0, -1.0]]}]}
+    >>> ExpectedGradient(Converter(model), [[0.5, 1.0]], data_ref=[[0.0, 3.0]]).get_result()[0, :, 0]
+    array([1., 2.], dtype=float32)
+    """
+
+    title = "ExpectedGradient"
+
+    @checked
+    def __init__(
+        self,
+        converter: Converter,
+        data: Any,
+        *,
+        data_ref: Any = None,
+        n: Count = 50,
+        seed: Seed = None,
+        channels_first: Flag = True,
+        output_idx: Any = None,
+        output_label: Any = None,
+        ignore_last_act: Flag = True,
+        verbose: Flag | None = None,
+        dtype: Literal["float", "double"] = "float",
+        batch_size: Count | None = None,
+    ) -> None:
+        super().__init__(
+            converter, data, times_input=True, channels_first=channels_first, output_idx=output_idx,
+            output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
+            batch_size=batch_size,
+        )  # fmt: skip
+        self.n = n
+        self.data_ref = self._read_reference(data_ref, "data_ref", single=False)
+        inputs, reference = self._first(self.data), self._first(self.data_ref)
+        source = random_source(seed)
+        shape = (inputs[0].shape[0], n)
+        picks = torch.from_numpy(source.integers(0, reference[0].shape[0], shape)).to(inputs[0].device)
+        alphas = torch.from_numpy(source.random(shape, dtype=np.float32)).to(inputs[0])
+
+        def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor]]:
+            on_path, differences = [], []
+            for x, x_ref in zip(inputs, reference, strict=True):
+                picked = x_ref[picks[rows, steps]]  # (rows, steps, *dims)
+                difference = x[rows].unsqueeze(1) - picked
+                alpha = alphas[rows, steps].reshape(*difference.shape[:2], *[1] * (x.dim() - 1))
+                on_path.append((picked + alpha * difference).flatten(0, 1))
+                differences.append(difference.flatten(0, 1))
+            return on_path, differences
+
+        with Walk(self, inputs[0].shape[0]) as walk:
+            walk.observe_all(inputs)
+            self.result = self._finish(self._average(walk, n, points))
+            self.preds = walk.predictions()
+            self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+
+    def _fields(self) -> list[tuple[str, str]]:
+        return [("n", str(self.n)), ("data_ref", reference_text(self.data_ref))]
+
+
+def times_difference(buffers: Buffers, inputs: list[Tensor], reference: list[Tensor]) -> None:
+    """Multiply buffers ``(K, B, *dims)`` by the difference of inputs and reference, in place."""
+    for row in buffers:
+        for buffer, x, x_ref in zip(row or [], inputs, reference, strict=False):
+            if buffer is not None:
+                buffer *= x - x_ref
+
+
+def reference_text(reference: list[Tensor]) -> str:
+    """Describe reference values as R does: zeros, or their mean and quartiles."""
+    values = torch.cat([x.flatten() for x in reference]).double()
+    if not bool(values.any()):
+        return "zeros"
+    q1, q3 = (float(q) for q in np.quantile(values.cpu().numpy(), [0.25, 0.75]))
+    return f"mean: {float(values.mean()):.6g} (q1: {q1:.6g}, q3: {q3:.6g})"

@@ -1,0 +1,121 @@
+"""Names of input features and output nodes: reading what users give, filling in what they do not.
+
+Everywhere in the package names are nested as in R: one entry a layer, of one entry an axis (channels first), each a
+list of strings or a `pandas.Categorical`, whose categories then fix the order in which labels are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from innsight_py._checks import describe
+
+AxisNames = list[str] | pd.Categorical
+LayerNames = list[AxisNames]
+
+_AXIS_LETTERS = {1: ("X",), 2: ("C", "L"), 3: ("C", "H", "W")}
+
+
+def default_names(dim: Sequence[int], letters: Sequence[str] | None = None) -> LayerNames:
+    """Name the axes of one layer as R does: ``X1..`` for tables, ``C1..``, ``L1..`` for signals, and so on.
+
+    Examples
+    --------
+    >>> default_names((1, 2))
+    [['C1'], ['L1', 'L2']]
+    """
+    letters = letters or _AXIS_LETTERS.get(len(dim)) or ("C", *(f"D{i + 1}_" for i in range(len(dim) - 1)))
+    return [[f"{letter}{i + 1}" for i in range(n)] for letter, n in zip(letters, dim, strict=True)]
+
+
+def read_names(names: Any, dims: Sequence[Sequence[int]], argument: str) -> list[LayerNames]:
+    """Bring names into the nested form and check them against the shapes.
+
+    Parameters
+    ----------
+    names : Any
+        For one layer a list of labels, or a list with such a list for each axis; for several layers a list of these.
+    dims : sequence of sequence of int
+        Shape of each layer without the batch axis, channels first.
+    argument : str
+        What the names are called in error messages.
+
+    Raises
+    ------
+    TypeError
+        If an entry is not a label.
+    ValueError
+        If the numbers of labels are not those of `dims`.
+
+    Examples
+    --------
+    >>> read_names(["a", "b"], [(2,)], "input_names")
+    [[['a', 'b']]]
+    >>> read_names([["a", "b"], ["c"]], [(2,), (1,)], "output_names")
+    [[['a', 'b']], [['c']]]
+    """
+    layers = _nest(names, len(dims), argument)
+    found = [tuple(len(axis) for axis in layer) for layer in layers]
+    expected = [tuple(dim) for dim in dims]
+    if found != expected:
+        raise ValueError(
+            f"Argument '{argument}': expected as many labels as the shape {_show(expected)} has entries, "
+            f"got {_show(found)}."
+        )
+    return [[_labels(axis, argument) for axis in layer] for layer in layers]
+
+
+def levels(axis: AxisNames) -> list[str]:
+    """Labels of an axis in the order in which they are to be shown.
+
+    Examples
+    --------
+    >>> levels(pd.Categorical(["b", "a"], categories=["a", "b"]))
+    ['a', 'b']
+    """
+    if isinstance(axis, pd.Categorical):
+        return [str(label) for label in axis.categories]
+    return list(dict.fromkeys(axis))
+
+
+def _is_labels(value: Any) -> bool:
+    """Whether a value is the labels of one axis, rather than a list of such."""
+    if isinstance(value, pd.Categorical | pd.Index | pd.Series):
+        return True
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and value.dtype.kind in "UOT"
+    return isinstance(value, list | tuple) and len(value) > 0 and not any(_is_nest(entry) for entry in value)
+
+
+def _is_nest(value: Any) -> bool:
+    return isinstance(value, list | tuple | np.ndarray | pd.Categorical | pd.Index | pd.Series)
+
+
+def _nest(names: Any, layers: int, argument: str) -> list[list[Any]]:
+    if isinstance(names, pd.Series | pd.Index | np.ndarray | pd.Categorical) or _is_labels(names):
+        return [[names]]
+    if not isinstance(names, list | tuple) or not names:
+        raise TypeError(f"Argument '{argument}': expected lists of labels, got {describe(names)}.")
+    if all(_is_labels(entry) for entry in names):
+        # The axes of one layer; with as many lists as layers, the labels of each layer.
+        return [[entry] for entry in names] if layers == len(names) > 1 else [list(names)]
+    return [[entry] if _is_labels(entry) else list(entry) if _is_nest(entry) else [entry] for entry in names]
+
+
+def _labels(axis: Any, argument: str) -> AxisNames:
+    if isinstance(axis, pd.Series | pd.Index):
+        axis = axis.array
+    if isinstance(axis, pd.Categorical):
+        return axis
+    for label in axis:
+        if not isinstance(label, str):
+            raise TypeError(f"Argument '{argument}': expected labels that are strings, got {describe(label)}.")
+    return [str(label) for label in axis]
+
+
+def _show(dims: Sequence[Sequence[int]]) -> str:
+    return ", ".join(f"(*, {', '.join(map(str, dim))})" for dim in dims)

@@ -1,0 +1,194 @@
+"""Showing results as arrays, tensors and data frames. Nothing is computed here but sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from innsight_py._checks import describe, suggestion
+from innsight_py.data import channels_last
+from innsight_py.names import AxisNames, LayerNames, levels
+
+if TYPE_CHECKING:
+    from innsight_py.methods.base import InterpretingMethod
+
+ResultType = Literal["array", "data.frame", "torch_tensor"]
+
+_COLUMNS = (
+    "data", "model_input", "model_output", "feature", "feature_2", "channel", "output_node", "value", "pred",
+    "decomp_sum", "decomp_goal", "input_dimension",
+)  # fmt: skip
+
+
+def present(method: InterpretingMethod, kind: str) -> Any:
+    """Return a method's result in the form `kind`, see `InterpretingMethod.get_result`."""
+    if kind == "array":
+        return _nest(method, lambda i, j: as_array(method, i, j))
+    if kind == "torch_tensor":
+        return _nest(method, lambda i, j: _tensor(method, i, j))
+    if kind == "data.frame":
+        return as_frame(method)
+    kinds = ("array", "data.frame", "torch_tensor")
+    raise ValueError(
+        f"Argument 'type': expected one of {', '.join(kinds)}, got {describe(kind)}{suggestion(str(kind), kinds)}"
+    )
+
+
+def _nest(method: InterpretingMethod, get: Callable[[int, int], Any]) -> Any:
+    """Nest by output and input layer, leaving out a level where there is only one."""
+    inputs = range(len(method.converter.input_dim))
+    outer = {}
+    for i in _selected(method):
+        inner = {f"Input_{j + 1}": get(i, j) for j in inputs}
+        outer[f"Output_{i + 1}"] = inner if len(inner) > 1 else inner["Input_1"]
+    return outer if len(outer) > 1 else next(iter(outer.values()))
+
+
+def _selected(method: InterpretingMethod) -> list[int]:
+    return [i for i, row in enumerate(method.result) if row is not None]
+
+
+def _tensor(method: InterpretingMethod, i: int, j: int) -> Tensor | None:
+    row = method.result[i]
+    assert row is not None
+    return row[j]
+
+
+def _rows(method: InterpretingMethod) -> int:
+    tensors = [x for row in method.result if row is not None for x in row if x is not None]
+    return tensors[0].shape[0]
+
+
+def as_array(method: InterpretingMethod, i: int, j: int) -> np.ndarray:
+    """Return the result of output layer i and input layer j; an array of NaN if the one does not reach the other."""
+    tensor = _tensor(method, i, j)
+    if tensor is not None:
+        return tensor.cpu().numpy()
+    dim = method.converter.input_dim[j]
+    dim = dim if method.channels_first else channels_last(dim)
+    dtype = np.float64 if method.dtype == "double" else np.float32
+    return np.full((_rows(method), *dim, len(method.output_idx[i] or ())), np.nan, dtype)
+
+
+# -- data frame -------------------------------------------------------------------------------------------------
+
+
+def as_frame(method: InterpretingMethod) -> pd.DataFrame:
+    """Return the result as a frame with a row for each value.
+
+    Within each pair of an output and an input layer the instance runs fastest, then channel, feature (height),
+    feature_2 (width) and output node, as in R.
+    """
+    blocks = list(_blocks(method))
+    columns: dict[str, Any] = {}
+    for name in _COLUMNS:
+        parts = [block[name] for block in blocks]
+        if all(part is None for part in parts):
+            continue
+        lengths = [len(block["value"]) for block in blocks]
+        columns[name] = _join(parts, lengths)
+    return pd.DataFrame(columns, copy=False)
+
+
+def _blocks(method: InterpretingMethod) -> Iterator[dict[str, Any]]:
+    """Give the columns of each pair of an output and an input layer; None where a column does not apply."""
+    converter = method.converter
+    outputs = [f"Output_{i + 1}" for i in range(len(converter.output_dim))]
+    for i in _selected(method):
+        nodes = method.output_idx[i] or []
+        node_names = converter.output_names[i][0]
+        for j, names in enumerate(converter.input_names):
+            values = as_array(method, i, j)
+            if not method.channels_first and values.ndim > 3:
+                values = np.moveaxis(values, -2, 1)
+            shape = values.shape
+            axes = _Axes(shape)
+            channel, feature, feature_2 = _axis_names(names)
+            spatial = len(shape) - 2
+            yield {
+                "data": axes.label(0, [f"data_{b + 1}" for b in range(shape[0])]),
+                "model_input": pd.Categorical.from_codes(np.zeros(axes.size, np.int8), [f"Input_{j + 1}"]),
+                "model_output": pd.Categorical.from_codes(np.full(axes.size, i, np.int8), outputs),
+                "feature": axes.label(1 if spatial == 1 else 2, feature),
+                "feature_2": None if feature_2 is None else axes.label(3, feature_2),
+                "channel": None if channel is None else axes.label(1, channel),
+                "output_node": axes.label(-1, _pick(node_names, nodes)),
+                "value": values.ravel(order="F"),
+                "pred": axes.per_node(_host(method.preds, i)),
+                "decomp_sum": axes.per_node(values.sum(tuple(range(1, len(shape) - 1)))),
+                "decomp_goal": axes.per_node(_host(method.decomp_goal, i)),
+                "input_dimension": np.full(axes.size, spatial),
+            }
+
+
+def _axis_names(names: LayerNames) -> tuple[AxisNames | None, AxisNames, AxisNames | None]:
+    """Return the names of the channel, the feature (or height) and the second feature (width)."""
+    if len(names) == 1:
+        return None, names[0], None
+    return names[0], names[1], names[2] if len(names) > 2 else None
+
+
+def _pick(names: AxisNames, nodes: list[int]) -> pd.Categorical:
+    """Return the labels of some nodes, with all labels as categories."""
+    return pd.Categorical([str(names[node]) for node in nodes], categories=levels(names))
+
+
+def _host(values: list[Tensor | None] | None, i: int) -> np.ndarray | None:
+    value = None if values is None else values[i]
+    return None if value is None else value.cpu().numpy()
+
+
+class _Axes:
+    """Spreads labels and values over the rows of a frame, the first axis of `shape` running fastest."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.size = int(np.prod(shape))
+
+    def label(self, axis: int, names: AxisNames | pd.Categorical) -> pd.Categorical:
+        """Repeat the labels of an axis."""
+        categories = levels(names)
+        position = {name: code for code, name in enumerate(categories)}
+        codes = np.array([position[str(name)] for name in names], np.min_scalar_type(-len(categories) - 1))
+        shape = [1] * len(self.shape)
+        shape[axis] = len(codes)
+        spread = np.broadcast_to(codes.reshape(shape), self.shape)
+        return pd.Categorical.from_codes(spread.ravel(order="F"), categories)
+
+    def per_node(self, values: np.ndarray | None) -> np.ndarray:
+        """Repeat values ``(B, K)``, NaN where there are none."""
+        if values is None:
+            return np.full(self.size, np.nan)
+        between = [1] * (len(self.shape) - 2)
+        spread = values.reshape(values.shape[0], *between, values.shape[1])
+        return np.broadcast_to(spread, self.shape).ravel(order="F")
+
+
+def _join(parts: list[Any], lengths: list[int]) -> Any:
+    """Put the blocks of one column together; labels keep the order of their categories, first come first."""
+    if not any(isinstance(part, pd.Categorical) for part in parts):
+        return np.concatenate(parts)
+    categories = list(dict.fromkeys(c for part in parts if part is not None for c in part.categories))
+    position = {name: code for code, name in enumerate(categories)}
+    codes = []
+    for part, length in zip(parts, lengths, strict=True):
+        if part is None:
+            codes.append(np.full(length, -1))
+        else:
+            codes.append(np.array([position[c] for c in part.categories], np.int64)[part.codes])
+    return pd.Categorical.from_codes(np.concatenate(codes), categories)
+
+
+def summary(x: Tensor) -> tuple[float, float, float, int]:
+    """Return minimum, median and maximum of the values that are not NaN, and the number of NaN."""
+    values = x.detach().flatten()
+    missing = int(torch.isnan(values).sum())
+    kept = values[~torch.isnan(values)].cpu().numpy()
+    if not len(kept):
+        return float("nan"), float("nan"), float("nan"), missing
+    return float(kept.min()), float(np.median(kept)), float(kept.max()), missing

@@ -1,0 +1,161 @@
+"""Which output nodes are explained: reading `output_idx` and `output_label`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from innsight_py._checks import WrongType, describe, suggestion
+from innsight_py.names import LayerNames
+
+#: As many nodes of the first output layer are explained where nothing is said.
+DEFAULT_NODES = 10
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The selected nodes of each output layer, counted from 0; None for a layer that is not wanted."""
+
+    idx: tuple[tuple[int, ...] | None, ...]
+    labels: tuple[tuple[str, ...] | None, ...]
+
+    @property
+    def layers(self) -> list[int]:
+        """Numbers of the selected output layers."""
+        return [i for i, nodes in enumerate(self.idx) if nodes is not None]
+
+
+def select_outputs(
+    output_idx: Any, output_label: Any, output_dim: Sequence[Sequence[int]], output_names: Sequence[LayerNames]
+) -> Selection:
+    """Read the user's choice of output nodes.
+
+    Parameters
+    ----------
+    output_idx : int, sequence of int, or list of these and None, optional
+        Nodes of the first output layer, or an entry for each output layer (None: not wanted), counted from 0.
+    output_label : str, sequence of str, or list of these and None, optional
+        The same with labels.
+    output_dim : sequence of sequence of int
+        Shape of each output layer.
+    output_names : sequence
+        Labels of each output layer.
+
+    Returns
+    -------
+    Selection
+        With neither argument the first ten nodes of the first output layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an entry is no index or label, is out of range or given twice, or if the two arguments point to different
+        nodes.
+
+    Examples
+    --------
+    >>> select_outputs([2, 0], None, [(3,)], [[["a", "b", "c"]]]).labels
+    (('c', 'a'),)
+    >>> select_outputs(None, [None, ["d"]], [(3,), (2,)], [[["a", "b", "c"]], [["d", "e"]]]).idx
+    (None, (0,))
+    """
+    names = [[str(name) for name in layer[0]] for layer in output_names]
+    sizes = [len(layer) for layer in names]
+    by_label = None
+    if output_label is not None:
+        by_label = [
+            None if labels is None else tuple(_position(label, names[i]) for label in labels)
+            for i, labels in enumerate(_per_layer(output_label, len(sizes), "output_label", _is_label))
+        ]
+    if output_idx is not None:
+        chosen = [
+            None if nodes is None else tuple(_node(node, sizes[i], i) for node in nodes)
+            for i, nodes in enumerate(_per_layer(output_idx, len(sizes), "output_idx", _is_index))
+        ]
+        if by_label is not None and [_as_set(nodes) for nodes in chosen] != [_as_set(nodes) for nodes in by_label]:
+            raise ValueError("Arguments 'output_idx' and 'output_label' point to different nodes.")
+    elif by_label is not None:
+        chosen = by_label
+    else:
+        chosen = [tuple(range(min(DEFAULT_NODES, sizes[0]))), *[None] * (len(sizes) - 1)]
+    for nodes in chosen:
+        if nodes is not None and len(set(nodes)) < len(nodes):
+            raise ValueError(f"Argument 'output_idx': a node is given twice, got {list(nodes)}.")
+    labels = tuple(
+        None if nodes is None else tuple(layer[node] for node in nodes)
+        for nodes, layer in zip(chosen, names, strict=True)
+    )
+    return Selection(tuple(chosen), labels)
+
+
+def _as_set(nodes: tuple[int, ...] | None) -> set[int] | None:
+    return None if nodes is None else set(nodes)
+
+
+def _is_index(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool | np.bool_) and not np.ndim(value)
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _per_layer(value: Any, layers: int, argument: str, is_entry: Any) -> list[list[Any] | None]:
+    """Bring a choice into one list an output layer, None for those that are not wanted."""
+    what = "whole numbers" if is_entry is _is_index else "labels"
+    if is_entry(value):
+        value = [value]
+    if isinstance(value, pd.Categorical | pd.Index | pd.Series | np.ndarray | range):
+        value = list(value)
+    if not isinstance(value, list | tuple):
+        raise _argument_type(argument, what, value)
+    if value and all(is_entry(entry) for entry in value):
+        value = [value]
+    if len(value) > layers:
+        raise ValueError(
+            f"Argument '{argument}': expected at most {layers} list(s), one for each output layer, got {len(value)}."
+        )
+    chosen: list[list[Any] | None] = []
+    for entry in value:
+        entries = [entry] if is_entry(entry) else entry
+        if entry is not None:
+            if isinstance(entries, str) or not hasattr(entries, "__iter__"):
+                raise _argument_type(argument, what, entry)
+            entries = list(entries)
+            if not all(is_entry(e) for e in entries):
+                raise _argument_type(argument, what, entry)
+            if not entries:
+                raise ValueError(f"Argument '{argument}': expected at least one node, got an empty list.")
+        chosen.append(entries)
+    if all(entry is None for entry in chosen):
+        raise ValueError(f"Argument '{argument}': no output node is chosen.")
+    return chosen + [None] * (layers - len(chosen))
+
+
+def _argument_type(argument: str, what: str, value: Any) -> TypeError:
+    return TypeError(f"Argument '{argument}': expected {what}, or a list of such an output layer, got {describe(value)}.")
+
+
+def _node(node: Any, size: int, layer: int) -> int:
+    number = int(node)
+    if not 0 <= number < size:
+        raise ValueError(
+            f"Argument 'output_idx': output layer {layer + 1} has the nodes 0 to {size - 1}, got {number}."
+        )
+    return number
+
+
+def _position(label: str, names: list[str]) -> int:
+    if label not in names:
+        raise ValueError(
+            f"Argument 'output_label': there is no output node '{label}'{suggestion(label, names)} "
+            f"Output nodes: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+        )
+    return names.index(label)
+
+
+__all__ = ["DEFAULT_NODES", "Selection", "WrongType", "select_outputs"]

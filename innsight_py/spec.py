@@ -1,0 +1,258 @@
+"""The model spec: the one dict format between the doors and the graph, and its check.
+
+A spec is what a converter writes and what a user may write by hand::
+
+    {"input_dim": [4],                       # channels first, without the batch; a list of such for several inputs
+     "layers": [{"type": "Dense", "weight": W, "bias": b, "activation_name": "relu"},      # W: (out, in)
+                {"type": "Dense", "weight": V, "bias": c, "name": "species"}],
+     "outputs": ["species"]}                 # default: the last layer
+
+A layer takes the layer before it unless its ``"inputs"`` names others; the model's inputs are ``"input_1"``,
+``"input_2"``, ... Everything that may be wrong with a spec is refused here, with the layer, the key, what was
+found and what was expected.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from innsight_py._checks import describe, suggestion
+from innsight_py.spec_layers import LAYER_SPECS, LayerSpec, SpecError
+
+__all__ = ["ModelSpec", "SpecError", "check_spec", "spec_as_dict"]
+
+_MODEL_KEYS = ("layers", "input_dim", "outputs", "input_names", "output_names", "output_dim")
+_R_MODEL_KEYS = ("input_nodes", "output_nodes")
+_R_LAYER_KEYS = ("input_layers", "output_layers")
+#: Spellings of a type that R's own documents use.
+_TYPE_ALIASES = {"Concatenation": "Concatenate"}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A checked spec: layers in topological order, every reference resolved, weights as tensors of our own."""
+
+    input_dim: tuple[tuple[int, ...], ...]
+    layers: tuple[LayerSpec, ...]
+    outputs: tuple[str, ...]
+    input_names: Any = None
+    output_names: Any = None
+    output_dim: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs, ``input_1`` onwards."""
+        return tuple(f"input_{i + 1}" for i in range(len(self.input_dim)))
+
+
+def check_spec(model: Mapping[str, Any]) -> ModelSpec:
+    """Check a model spec and complete it.
+
+    Parameters
+    ----------
+    model : mapping
+        The spec, see the head of this module.
+
+    Returns
+    -------
+    ModelSpec
+
+    Raises
+    ------
+    SpecError
+        If anything in the spec is missing, unknown, of the wrong kind or contradictory. (A ValueError.)
+
+    Examples
+    --------
+    >>> spec = check_spec({"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -1.0]]}]})
+    >>> spec.layers[0].name, spec.layers[0].inputs, spec.outputs
+    ('Dense_1', ('input_1',), ('Dense_1',))
+    """
+    _check_top_level(model)
+    input_dim = parse_dims(model["input_dim"], "'input_dim'")
+    inputs = [f"input_{i + 1}" for i in range(len(input_dim))]
+    layers: list[LayerSpec] = []
+    before = inputs[0]
+    for number, layer in enumerate(model["layers"], start=1):
+        layers.append(_check_layer(layer, number, before))
+        before = layers[-1].name
+    _check_names(layers, inputs)
+    outputs = _check_outputs(model.get("outputs"), layers)
+    output_dim = model.get("output_dim")
+    spec = ModelSpec(
+        input_dim=input_dim,
+        layers=_topological(layers, inputs),
+        outputs=outputs,
+        input_names=model.get("input_names"),
+        output_names=model.get("output_names"),
+        output_dim=None if output_dim is None else parse_dims(output_dim, "'output_dim'"),
+    )
+    _warn_of_unused(spec)
+    return spec
+
+
+def spec_as_dict(spec: ModelSpec) -> dict[str, Any]:
+    """Return `spec` as the plain dict that `check_spec` reads, with numpy arrays for the weights."""
+    plain: dict[str, Any] = {
+        "input_dim": [list(dim) for dim in spec.input_dim],
+        "layers": [layer.as_dict() for layer in spec.layers],
+        "outputs": list(spec.outputs),
+    }
+    for key in ("input_names", "output_names"):
+        if getattr(spec, key) is not None:
+            plain[key] = getattr(spec, key)
+    if spec.output_dim is not None:
+        plain["output_dim"] = [list(dim) for dim in spec.output_dim]
+    return plain
+
+
+def parse_dims(dims: Any, what: str) -> tuple[tuple[int, ...], ...]:
+    """Read one shape, or a list of shapes, without the batch axis: ``4``, ``(3, 32, 32)``, ``[(4,), (3, 8)]``."""
+
+    def is_whole(value: object) -> bool:
+        return hasattr(value, "__index__") and not isinstance(value, bool)
+
+    def shape(value: Any) -> tuple[int, ...]:
+        entries = [value] if is_whole(value) else value
+        if (
+            isinstance(entries, str | Mapping)
+            or not hasattr(entries, "__iter__")
+            or not all(is_whole(entry) for entry in entries)
+        ):
+            raise SpecError(f"{what}: expected whole numbers, got {describe(value)}.")
+        numbers = tuple(int(entry) for entry in entries)
+        if not numbers or min(numbers) < 1:
+            raise SpecError(f"{what}: expected at least one number, each at least 1, got {describe(value)}.")
+        return numbers
+
+    several = isinstance(dims, list | tuple) and len(dims) > 0 and not all(is_whole(entry) for entry in dims)
+    return tuple(shape(entry) for entry in dims) if several else (shape(dims),)
+
+
+def _check_top_level(model: Mapping[str, Any]) -> None:
+    layers = model.get("layers")
+    r_keys = [key for key in _R_MODEL_KEYS if key in model]
+    if isinstance(layers, Sequence):
+        r_keys += [
+            key for key in _R_LAYER_KEYS if any(isinstance(layer, Mapping) and key in layer for layer in layers)
+        ]
+    if r_keys:
+        raise SpecError(
+            f"The model has the key '{r_keys[0]}' of R innsight's lists, which count from 1. Read it with "
+            "'innsight_py.from_r(model)' and pass on what that returns."
+        )
+    for key in model:
+        if key not in _MODEL_KEYS:
+            raise SpecError(
+                f"The model has the unknown key '{key}'{suggestion(key, _MODEL_KEYS)} "
+                f"Known keys: {', '.join(_MODEL_KEYS)}."
+            )
+    for key in ("layers", "input_dim"):
+        if model.get(key) is None:
+            raise SpecError(f"The model lacks the key '{key}'.")
+    if isinstance(layers, str) or not isinstance(layers, Sequence) or len(layers) == 0:
+        raise SpecError(f"'layers': expected a list of at least one layer, got {describe(layers)}.")
+
+
+def _check_layer(layer: Any, number: int, before: str) -> LayerSpec:
+    if not isinstance(layer, Mapping):
+        raise SpecError(f"Layer {number}: expected a dict, got {describe(layer)}.")
+    kind = layer.get("type")
+    kind = _TYPE_ALIASES.get(kind, kind) if isinstance(kind, str) else kind
+    if kind not in LAYER_SPECS:
+        found = "nothing" if kind is None else describe(kind)
+        raise SpecError(
+            f"Layer {number}: key 'type': expected one of {', '.join(LAYER_SPECS)}, got {found}"
+            f"{suggestion(kind, LAYER_SPECS) if isinstance(kind, str) else '.'}"
+        )
+    name = layer.get("name")
+    where = f"Layer '{kind}_{number}' ({kind})" if name is None else f"Layer '{name}' ({kind})"
+    values = {key: value for key, value in layer.items() if value is not None}
+    values.setdefault("name", f"{kind}_{number}")
+    values.setdefault("inputs", [before])
+    values["type"] = kind
+    try:
+        return LAYER_SPECS[kind].model_validate(values)
+    except ValidationError as error:
+        raise SpecError("\n".join(_explain(where, kind, entry) for entry in error.errors(include_url=False))) from None
+
+
+def _explain(where: str, kind: str, error: Mapping[str, Any]) -> str:
+    """Turn one finding of pydantic into the sentence that a user needs."""
+    known = LAYER_SPECS[kind].keys()
+    key = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}'{suggestion(key, known)} Known keys: {', '.join(known)}."
+    if error["type"] == "missing":
+        return f"{where}: lacks the key '{key}'."
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ValueError):
+        text = str(cause)
+        if not key:  # a check across several keys says all of it itself
+            return f"{where}: {text}"
+    elif error["type"] == "literal_error":
+        text = f"expected one of {error['ctx']['expected']}"
+    else:
+        text = "expected " + error["msg"].removeprefix("Input should be ")
+    return f"{where}: key '{key}': {text}, got {describe(error['input'])}."
+
+
+def _check_names(layers: Sequence[LayerSpec], inputs: Sequence[str]) -> None:
+    seen = set(inputs)
+    for layer in layers:
+        if layer.name in seen:
+            raise SpecError(f"Two layers (or an input and a layer) have the name '{layer.name}'.")
+        seen.add(layer.name)
+    for layer in layers:
+        for source in layer.inputs:
+            if source not in seen:
+                raise SpecError(
+                    f"{layer.where}: key 'inputs': there is no layer or input '{source}'{suggestion(source, seen)}"
+                    f" Inputs of this model: {', '.join(inputs)}."
+                )
+        if not layer.takes_many and len(layer.inputs) != 1:
+            raise SpecError(f"{layer.where}: key 'inputs': expected one name, got {len(layer.inputs)}.")
+
+
+def _check_outputs(outputs: Any, layers: Sequence[LayerSpec]) -> tuple[str, ...]:
+    if outputs is None:
+        return (layers[-1].name,)
+    names = [outputs] if isinstance(outputs, str) else outputs
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise SpecError(f"'outputs': expected a list of names of layers, got {describe(outputs)}.")
+    known = [layer.name for layer in layers]
+    for name in names:
+        if name not in known:
+            raise SpecError(f"'outputs': there is no layer '{name}'{suggestion(name, known)}")
+        if list(names).count(name) > 1:
+            raise SpecError(f"'outputs': the layer '{name}' is named twice.")
+    return tuple(names)
+
+
+def _topological(layers: Sequence[LayerSpec], inputs: Sequence[str]) -> tuple[LayerSpec, ...]:
+    """Order the layers so that each comes after those it takes, keeping the given order where it can be kept."""
+    available, waiting, ordered = set(inputs), list(layers), []
+    while waiting:
+        ready = next((layer for layer in waiting if available.issuperset(layer.inputs)), None)
+        if ready is None:
+            names = ", ".join(f"'{layer.name}'" for layer in waiting)
+            raise SpecError(f"The layers {names} form a circle, or depend on one: no order runs them.")
+        waiting.remove(ready)
+        ordered.append(ready)
+        available.add(ready.name)
+    return tuple(ordered)
+
+
+def _warn_of_unused(spec: ModelSpec) -> None:
+    needed = set(spec.outputs)
+    for layer in reversed(spec.layers):
+        if layer.name in needed:
+            needed.update(layer.inputs)
+    for name in [*spec.inputs, *(layer.name for layer in spec.layers)]:
+        if name not in needed:
+            warnings.warn(f"'{name}' reaches no output of the model.", UserWarning, stacklevel=3)
