@@ -134,9 +134,13 @@ class Affine(Layer):
     def _signed_pullback(self, above: Tensor, below: Tensor, dx: Tensor, weights: SignedWeight) -> Tensor:
         """Give positive differences the multiplier of the terms they raise, negative ones the other, zeros the mean.
 
-        Three products instead of R's five: what is left of the whole product is the negative side. The multipliers
-        are slopes of the activation, hence bounded, so nothing is lost in the subtraction.
+        Three products instead of R's five: what is left of the whole product is the negative side. Where multipliers
+        may be as large as 1/stabilizer (a softmax moves nodes whose own difference is 0) it takes a fourth, since
+        the rest would drown in a subtraction.
         """
         rising = self._two_products(above, weights[0], below, weights[1])
+        if not self.activation.is_elementwise:
+            falling = self._two_products(below, weights[0], above, weights[1])
+            return torch.where(dx > 0, rising, torch.where(dx < 0, falling, 0.5 * (rising + falling)))
         whole = self.transpose(above + below, self.weight)
         return torch.where(dx > 0, rising, torch.where(dx < 0, whole - rising, 0.5 * whole))

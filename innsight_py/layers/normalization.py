@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from innsight_py import spec_layers as spec
 from innsight_py.layers.base import Layer, Record, UnsupportedLayerError
-from innsight_py.layers.rules import DeepLiftRule, LRPRule, away_from_zero, fill_zeros, stabilizer
+from innsight_py.layers.rules import DeepLiftRule, LRPRule, away_from_zero, fill_zeros
 
 
 class BatchNorm(Layer):
@@ -58,14 +59,13 @@ class BatchNorm(Layer):
             raise UnsupportedLayerError(f"The LRP rule '{rule.name}' cannot be used for the layer '{self.name}'.")
         if rule.name == "pass":
             return [r]
-        eps = stabilizer(r.dtype)
         scaled = at.inputs[0] * self._factor()
         if rule.name == "simple":  # unlike other layers: nothing is added where the output is not 0
-            return [r * scaled / fill_zeros(at.output, eps)]
-        if rule.name == "epsilon":
-            return [r * scaled / away_from_zero(at.output, rule.value, eps)]
+            return [r * scaled / fill_zeros(at.output)]
+        if rule.name == "epsilon":  # R rounds the parameter to single precision here (and only here)
+            return [r * scaled / away_from_zero(at.output, float(np.float32(rule.value)))]
         constant = self._per_channel(self.beta) - self._factor() * self._per_channel(self.run_mean)
         positive, negative = scaled.clamp(min=0), scaled.clamp(max=0)
-        share_positive = positive / (fill_zeros(positive, eps) + constant.clamp(min=0))
-        share_negative = negative / (fill_zeros(negative, -eps) + constant.clamp(max=0))
+        share_positive = positive / (fill_zeros(positive) + constant.clamp(min=0))
+        share_negative = negative / (fill_zeros(negative, -1) + constant.clamp(max=0))
         return [r * (rule.value * share_positive + (1 - rule.value) * share_negative)]

@@ -48,34 +48,39 @@ def stabilizer(dtype: torch.dtype) -> float:
     return 1e-15 if dtype == torch.float64 else 1e-6
 
 
-def fill_zeros(z: Tensor, value: float) -> Tensor:
-    """Replace exact zeros by `value`."""
-    return torch.where(z == 0, torch.full_like(z, value), z)
+def stabilizer_at_zero(dtype: torch.dtype) -> float:
+    """Return the stabiliser as R adds it at exact zeros, where it has passed through single precision."""
+    return float(torch.tensor(stabilizer(dtype), dtype=torch.float32))
 
 
-def away_from_zero(z: Tensor, epsilon: float, at_zero: float) -> Tensor:
-    """Return ``z + epsilon sgn(z)``, and `at_zero` where ``z`` is 0."""
-    return fill_zeros(z + epsilon * z.sgn(), at_zero)
+def fill_zeros(z: Tensor, sign: int = 1) -> Tensor:
+    """Replace exact zeros by the stabiliser, or by minus the stabiliser."""
+    return torch.where(z == 0, torch.full_like(z, sign * stabilizer_at_zero(z.dtype)), z)
+
+
+def away_from_zero(z: Tensor, epsilon: float, sign: int = 1) -> Tensor:
+    """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where ``z`` is 0."""
+    return fill_zeros(z + epsilon * z.sgn(), sign)
 
 
 def lrp_denominator(z: Tensor, rule: LRPRule) -> Tensor:
     """Return the stabilised preactivation that the rules simple and epsilon divide by."""
     eps = stabilizer(z.dtype)
-    return away_from_zero(z, eps if rule.name == "simple" else rule.value, eps)
+    return away_from_zero(z, eps if rule.name == "simple" else rule.value)
 
 
 def alpha_beta_shares(r: Tensor, positive: Tensor, negative: Tensor, alpha: float) -> tuple[Tensor, Tensor | None]:
     """Divide the relevance by the positive and the negative part of the preactivation, weighted alpha and 1 - alpha."""
     eps = stabilizer(r.dtype)
-    u = alpha * r / away_from_zero(positive, eps, eps)
+    u = alpha * r / away_from_zero(positive, eps)
     if alpha == 1:
         return u, None
-    return u, (1 - alpha) * r / away_from_zero(negative, eps, -eps)
+    return u, (1 - alpha) * r / away_from_zero(negative, eps, -1)
 
 
 def slope(dy: Tensor, dx: Tensor) -> Tensor:
     """Return ``dy / dx``, and ``dy / stabilizer`` where dx is 0."""
-    return dy / fill_zeros(dx, stabilizer(dx.dtype))
+    return dy / fill_zeros(dx)
 
 
 def rescale_factor(activation: Activation, z: Tensor, z_ref: Tensor, y: Tensor, y_ref: Tensor) -> Tensor:
@@ -100,10 +105,15 @@ def reveal_cancel_factors(
     """Return the slopes of the activation along the positive and the negative part of the difference.
 
     Shrikumar et al. (2017), section 3.5.3: each part's effect is the mean of its effect before and after the other.
+    A part that is exactly 0 has no effect. R computes the effect all the same and divides what rounding leaves of it
+    (1e-17) by the stabiliser (1e-15), so that its answer then depends on the machine and on the size of the batch.
+    Only a softmax may have an effect where a node's own part is 0; there the quotient is R's.
     """
-    eps = stabilizer(z.dtype)
     at_x, at_ref = activation(z), activation(z_ref)
     with_positive, with_negative = activation(z_ref + positive), activation(z_ref + negative)
     effect_positive = 0.5 * (with_positive - at_ref) + 0.5 * (at_x - with_negative)
     effect_negative = 0.5 * (with_negative - at_ref) + 0.5 * (at_x - with_positive)
-    return effect_positive / fill_zeros(positive, eps), effect_negative / fill_zeros(negative, -eps)
+    if activation.is_elementwise:
+        effect_positive = torch.where(positive == 0, torch.zeros_like(positive), effect_positive)
+        effect_negative = torch.where(negative == 0, torch.zeros_like(negative), effect_negative)
+    return effect_positive / fill_zeros(positive), effect_negative / fill_zeros(negative, -1)

@@ -1,0 +1,15 @@
+"""Settings shared by all tests."""
+
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ["COLUMNS"] = "80"
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=60, print_blob=True)
+hypothesis.settings.load_profile("default")
+torch.set_num_threads(1)
