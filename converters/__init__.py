@@ -7,18 +7,39 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from innsight_py._checks import describe
 from innsight_py.spec import ModelSpec, check_spec
 
-__all__ = ["read_model"]
+__all__ = ["Reading", "read_model"]
 
 #: (module of the framework, class in it, our door); looked up only if the user has imported the framework.
 _DOORS = (("torch.nn", "Module", "innsight_py.converters.torch"),)
 
 
-def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> ModelSpec:
+@dataclass(frozen=True)
+class Reading:
+    """A model as a door has read it.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        The checked spec.
+    run : callable, optional
+        Runs the original on inputs ``(B, *dims)``, channels first, in their precision; the converted model is
+        compared with it.
+    """
+
+    spec: ModelSpec
+    run: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
+
+
+def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Reading:
     """Find the door for a model and read it.
 
     Parameters
@@ -33,8 +54,11 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Mod
     TypeError
         If there is no door for such a model.
     """
+    if isinstance(model, Mapping):
+        return Reading(check_spec(model))
     for framework, name, door in _DOORS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(model, getattr(module, name)):
-            return check_spec(importlib.import_module(door).read(model, input_dim))
+            spec, run = importlib.import_module(door).read(model, input_dim)
+            return Reading(check_spec(spec), run)
     raise TypeError(f"Argument 'model': expected a PyTorch module or a model spec (a dict), got {describe(model)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -29,9 +30,9 @@ def _rule(title: str, width: int) -> str:
 def _item(text: str, indent: int, width: int, bullet: str = "•") -> list[str]:
     """Write one bullet, wrapped like R's under the text of its first line."""
     left = " " * indent
-    return textwrap.wrap(
-        f"{bullet} {text}", width, initial_indent=left, subsequent_indent=left, break_on_hyphens=False
-    )
+    unbroken = re.sub(r"\(\*[^)]*\)", lambda shape: shape.group().replace(" ", "\xa0"), f"{bullet} {text}")
+    lines = textwrap.wrap(unbroken, width, initial_indent=left, subsequent_indent=left, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def dims_text(dims: Iterable[Sequence[int]]) -> str:
@@ -108,7 +109,7 @@ def _result_rows(method: InterpretingMethod) -> list[tuple[int, int, list[tuple[
             low, median, high, missing = summary(x)
             facts = [
                 ("Shape", f"({', '.join(map(str, x.shape))})"),
-                ("Range", f"min: {low:.6g}, median: {median:.6g}, max: {high:.6g}"),
+                ("Range", f"min: {low + 0.0:.6g}, median: {median + 0.0:.6g}, max: {high + 0.0:.6g}"),
                 ("Number of NaN values", str(missing)),
             ]
             rows.append((i, j, facts))

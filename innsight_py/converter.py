@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from innsight_py._checks import Flag, checked, describe
+from innsight_py._checks import Flag, checked
 from innsight_py._printing import converter_html, converter_text
 from innsight_py.converters import read_model
 from innsight_py.graph import ConvertedModel
 from innsight_py.names import LayerNames, default_names, read_names
-from innsight_py.spec import ModelSpec, SpecError, check_spec, parse_dims, spec_as_dict
+from innsight_py.spec import ModelSpec, SpecError, parse_dims, spec_as_dict
 
 DTYPES = {"float": torch.float32, "double": torch.float64}
 
@@ -77,7 +78,8 @@ class Converter:
         save_model_as_dict: Flag = False,
     ) -> None:
         given = None if input_dim is None else parse_dims(input_dim, "Argument 'input_dim'")
-        spec = read_model(model, given) if not isinstance(model, Mapping) else check_spec(model)
+        reading = read_model(model, given)
+        spec = reading.spec
         if given is not None and given != spec.input_dim:
             raise ValueError(
                 f"Argument 'input_dim': the model takes {_show(spec.input_dim)} (channels first, without the batch), "
@@ -88,6 +90,8 @@ class Converter:
         self._others: dict[torch.dtype, ConvertedModel] = {}
         self.dtype = dtype
         self.model = ConvertedModel(spec, DTYPES[dtype])
+        if reading.run is not None:
+            compare_with_original(reading.run, spec)
         self.input_dim = list(spec.input_dim)
         self.output_dim = list(self.model.output_dims)
         self.input_names = self._names(input_names, spec.input_names, self.input_dim, "input_names", None)
@@ -149,8 +153,42 @@ def convert(model: Any, **kwargs: Any) -> Converter:
     return Converter(model, **kwargs)
 
 
+def compare_with_original(run: Callable[[Sequence[Tensor]], Sequence[Tensor]], spec: ModelSpec) -> None:
+    """Run random inputs through the original and the converted model, and refuse one that computes something else.
+
+    In double precision if the original can, else in single. Two rows, which is not the number that was traced.
+
+    Raises
+    ------
+    SpecError
+        If the outputs differ.
+    """
+    generator = torch.Generator().manual_seed(1)
+    draws = [torch.randn(2, *dim, generator=generator, dtype=torch.float64) for dim in spec.input_dim]
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        inputs = [x.to(dtype) for x in draws]
+        try:
+            expected = run(inputs)
+        except RuntimeError:  # constants of the model that are of single precision
+            if dtype == torch.float32:
+                raise
+            continue
+        with torch.no_grad():
+            found = ConvertedModel(spec, dtype)(*inputs)
+        for number, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
+            if ours.shape != theirs.shape:
+                raise SpecError(
+                    f"Output {number} of the converted model has the shape {tuple(ours.shape)} for two rows, the "
+                    f"original's is {tuple(theirs.shape)}."
+                )
+            scale = max(1.0, float(theirs.abs().nan_to_num().max()))
+            if not torch.allclose(ours, theirs.to(dtype), rtol=0, atol=tolerance * scale, equal_nan=True):
+                raise SpecError(
+                    f"Output {number} of the converted model differs from the original's by up to "
+                    f"{float((ours - theirs).abs().max()):.3g}. Please report this as a bug, with the model."
+                )
+        return
+
+
 def _show(dims: tuple[tuple[int, ...], ...]) -> str:
     return ", ".join(str(dim) for dim in dims)
-
-
-__all__ = ["Converter", "ModelSpec", "SpecError", "convert", "describe"]

@@ -264,6 +264,7 @@ class GlobalPooling(LayerSpec):
 
     type: Literal["GlobalPooling"]
     method: Literal["average", "max"]
+    keepdims: bool = False
 
 
 class BatchNorm(LayerSpec):

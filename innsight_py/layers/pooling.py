@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -74,20 +75,26 @@ class AveragePooling2D(_AveragePooling):
 class _GlobalAveraging(_Averaging):
     """The mean over all positions, as a product."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, keepdims: bool) -> None:
         super().__init__(name, (), ())
+        self.keepdims = keepdims
 
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        return x.flatten(2).mean(-1)
+        return _over_positions(torch.mean, x, self.keepdims)
 
     def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
         return _spread(g, self.input_dims[0])
 
 
+def _over_positions(reduce: Callable[..., Tensor], x: Tensor, keepdims: bool) -> Tensor:
+    """Reduce all axes after the channels."""
+    return reduce(x, dim=tuple(range(2, x.dim())), keepdim=keepdims)
+
+
 def _spread(g: Tensor, dim: tuple[int, ...]) -> Tensor:
     """Share what comes to each channel equally among its positions."""
     channels, *size = dim
-    shared = g.reshape(*g.shape, *[1] * len(size)) / math.prod(size)
+    shared = g.reshape(*g.shape[:3], *[1] * len(size)) / math.prod(size)
     return shared.expand(*g.shape[:2], channels, *size)
 
 
@@ -188,15 +195,16 @@ class GlobalMaxPooling(_Winner):
 
     def __init__(self, layer: spec.GlobalPooling) -> None:
         super().__init__(layer.name)
+        self.keepdims = layer.keepdims
 
     def linear(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].flatten(2).amax(-1)
+        return _over_positions(torch.amax, inputs[0], self.keepdims)
 
     def winners(self, x: Tensor) -> Tensor:
         return x.flatten(2).argmax(-1)
 
     def averaging(self) -> _Averaging:
-        return _GlobalAveraging(self.name)
+        return _GlobalAveraging(self.name, self.keepdims)
 
     def connection_weights(self, g: Tensor) -> list[Tensor]:
         """Share equally among all positions: R's answer depends on whichever data it saw before."""
@@ -210,9 +218,10 @@ class GlobalAveragePooling(Carrying):
 
     def __init__(self, layer: spec.GlobalPooling) -> None:
         super().__init__(layer.name)
+        self.keepdims = layer.keepdims
 
     def linear(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].flatten(2).mean(-1)
+        return _over_positions(torch.mean, inputs[0], self.keepdims)
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
         return [_spread(g, self.input_dims[0])]
