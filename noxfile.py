@@ -1,0 +1,37 @@
+"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s lint``.
+
+Every session runs in a fresh environment with the versions of ``constraints.txt``, which are the tested ones.
+"""
+
+import nox
+
+nox.options.sessions = ["tests"]
+nox.options.error_on_missing_interpreters = True
+
+
+def install(session: nox.Session, *packages: str) -> None:
+    """Install packages in the tested versions."""
+    session.install("--constraint", "constraints.txt", *packages)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train a small network on the penguins, explain it with three methods and leave a CSV."""
+    install(session, "--editable", ".", "palmerpenguins")
+    session.run("python", "vignettes/demo.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests, examples of docstrings included."""
+    install(session, "--editable", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    install(session, "--editable", ".", "ruff", "mypy", "pandas-stubs", "types-tqdm")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
