@@ -3,6 +3,8 @@
 Every session runs in a fresh environment with the versions of ``constraints.txt``, which are the tested ones.
 """
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["tests"]
@@ -31,7 +33,9 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
-    install(session, "--editable", ".", "ruff", "mypy", "pandas-stubs", "types-tqdm")
+    install(session, ".", "ruff", "mypy", "pandas-stubs", "types-tqdm")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
+    config = Path("pyproject.toml").resolve()
+    session.chdir(session.create_tmp())  # so that mypy reads the package as it is installed
+    session.run("mypy", "--config-file", str(config))

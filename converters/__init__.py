@@ -33,10 +33,13 @@ class Reading:
     run : callable, optional
         Runs the original on inputs ``(B, *dims)``, channels first, in their precision; the converted model is
         compared with it.
+    values : callable, optional
+        Gives the original's values for one row by the names of layers, to find the first that differs.
     """
 
     spec: ModelSpec
     run: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
+    values: Callable[[Sequence[Tensor]], Mapping[str, Tensor]] | None = None
 
 
 def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Reading:
@@ -59,6 +62,6 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
     for framework, name, door in _DOORS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(model, getattr(module, name)):
-            spec, run = importlib.import_module(door).read(model, input_dim)
-            return Reading(check_spec(spec), run)
+            spec, run, values = importlib.import_module(door).read(model, input_dim)
+            return Reading(check_spec(spec), run, values)
     raise TypeError(f"Argument 'model': expected a PyTorch module or a model spec (a dict), got {describe(model)}.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from innsight_py._checks import describe, suggestion
 
@@ -21,7 +22,7 @@ class _Kind:
     """
 
     function: Callable[..., Tensor]
-    params: Mapping[str, float | int | str] = field(default_factory=dict)
+    params: Mapping[str, float | int | str | tuple[float, ...]] = field(default_factory=dict)
     derivative: Callable[..., Tensor] | None = None
     elementwise: bool = True
     probability: bool = False  # LRP starts from the value minus 0.5 then, as in R
@@ -37,6 +38,10 @@ def _sigmoid_derivative(z: Tensor, y: Tensor, params: Mapping[str, Any]) -> Tens
 
 def _leaky_derivative(z: Tensor, y: Tensor, params: Mapping[str, Any]) -> Tensor:
     return torch.where(z > 0, torch.ones_like(z), torch.full_like(z, params["negative_slope"]))
+
+
+def _prelu(z: Tensor, weight: Sequence[float]) -> Tensor:
+    return F.prelu(z, torch.tensor(weight, dtype=z.dtype, device=z.device))
 
 
 _KINDS: dict[str, _Kind] = {
@@ -61,6 +66,25 @@ _KINDS: dict[str, _Kind] = {
     "hardswish": _Kind(F.hardswish),
     "hardtanh": _Kind(F.hardtanh, {"min_val": -1.0, "max_val": 1.0}),
     "logsigmoid": _Kind(F.logsigmoid),
+    "prelu": _Kind(_prelu, {"weight": (0.25,)}),
+    "threshold": _Kind(F.threshold, {"threshold": 0.0, "value": 0.0}),
+    "softshrink": _Kind(F.softshrink, {"lambd": 0.5}),
+    "hardshrink": _Kind(F.hardshrink, {"lambd": 0.5}),
+    "clamp": _Kind(torch.clamp, {"min": -math.inf, "max": math.inf}),
+    "exp": _Kind(torch.exp),
+    "expm1": _Kind(torch.expm1),
+    "log": _Kind(torch.log),
+    "log1p": _Kind(torch.log1p),
+    "sqrt": _Kind(torch.sqrt),
+    "rsqrt": _Kind(torch.rsqrt),
+    "reciprocal": _Kind(torch.reciprocal),
+    "abs": _Kind(torch.abs),
+    "pow": _Kind(torch.pow, {"exponent": 2.0}),
+    "sin": _Kind(torch.sin),
+    "cos": _Kind(torch.cos),
+    "erf": _Kind(torch.erf),
+    "atan": _Kind(torch.atan),
+    "sign": _Kind(torch.sign),
 }
 
 
@@ -79,7 +103,7 @@ def check_activation(name: str, params: Mapping[str, Any]) -> None:
                 f"the activation '{name}' has no parameter '{key}'{suggestion(key, known)} Its parameters: {allowed}."
             )
         expected = type(known[key])
-        fits = isinstance(value, int | float) if expected is float else isinstance(value, expected)
+        fits = isinstance(value, {float: int | float, tuple: tuple | list}.get(expected, expected))
         if not fits or isinstance(value, bool):
             raise ValueError(
                 f"parameter '{key}' of the activation '{name}': expected a {expected.__name__}, got {describe(value)}."
@@ -110,6 +134,7 @@ class Activation:
         self.params = {**_KINDS[name].params, **(params or {})}
 
     def __call__(self, z: Tensor) -> Tensor:
+        """Apply the function."""
         return self._kind.function(z, **self.params)
 
     @property
@@ -132,7 +157,7 @@ class Activation:
         return self._kind.probability
 
     def derivative(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Derivative at `z` of an element-wise function; `y` is the output there, if it is known."""
+        """Return the derivative at `z` of an element-wise function; `y` is the output there, if it is known."""
         if self._kind.derivative is not None:
             return self._kind.derivative(z, self(z) if y is None else y, self.params)
         with torch.enable_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from innsight_py._checks import Flag, checked
 from innsight_py._printing import converter_html, converter_text
-from innsight_py.converters import read_model
+from innsight_py.converters import Reading, read_model
 from innsight_py.graph import ConvertedModel
 from innsight_py.names import LayerNames, default_names, read_names
 from innsight_py.spec import ModelSpec, SpecError, parse_dims, spec_as_dict
@@ -91,7 +91,7 @@ class Converter:
         self.dtype = dtype
         self.model = ConvertedModel(spec, DTYPES[dtype])
         if reading.run is not None:
-            compare_with_original(reading.run, spec)
+            compare_with_original(reading)
         self.input_dim = list(spec.input_dim)
         self.output_dim = list(self.model.output_dims)
         self.input_names = self._names(input_names, spec.input_names, self.input_dim, "input_names", None)
@@ -153,41 +153,63 @@ def convert(model: Any, **kwargs: Any) -> Converter:
     return Converter(model, **kwargs)
 
 
-def compare_with_original(run: Callable[[Sequence[Tensor]], Sequence[Tensor]], spec: ModelSpec) -> None:
+def compare_with_original(reading: Reading) -> None:
     """Run random inputs through the original and the converted model, and refuse one that computes something else.
 
-    In double precision if the original can, else in single. Two rows, which is not the number that was traced.
+    In double precision; in single where the original has constants or casts of single precision. Two rows, so that a
+    model whose answer for one instance depends on the others is found out.
 
     Raises
     ------
     SpecError
-        If the outputs differ.
+        If the outputs differ; the message names the first layer that does.
     """
+    spec, run = reading.spec, reading.run
+    assert run is not None
     generator = torch.Generator().manual_seed(1)
     draws = [torch.randn(2, *dim, generator=generator, dtype=torch.float64) for dim in spec.input_dim]
-    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+    wrong: int | None = None
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
         inputs = [x.to(dtype) for x in draws]
         try:
             expected = run(inputs)
-        except RuntimeError:  # constants of the model that are of single precision
+        except RuntimeError:
             if dtype == torch.float32:
                 raise
             continue
         with torch.no_grad():
             found = ConvertedModel(spec, dtype)(*inputs)
-        for number, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
-            if ours.shape != theirs.shape:
-                raise SpecError(
-                    f"Output {number} of the converted model has the shape {tuple(ours.shape)} for two rows, the "
-                    f"original's is {tuple(theirs.shape)}."
-                )
-            scale = max(1.0, float(theirs.abs().nan_to_num().max()))
-            if not torch.allclose(ours, theirs.to(dtype), rtol=0, atol=tolerance * scale, equal_nan=True):
-                raise SpecError(
-                    f"Output {number} of the converted model differs from the original's by up to "
-                    f"{float((ours - theirs).abs().max()):.3g}. Please report this as a bug, with the model."
-                )
-        return
+        pairs = enumerate(zip(found, expected, strict=True), start=1)
+        wrong = next((n for n, (a, b) in pairs if a.shape != b.shape or _differ(a, b, tolerance)), None)
+        if wrong is None:
+            return
+    raise SpecError(
+        f"Output {wrong} of the converted model is not the original's: {_first_difference(reading, inputs)}"
+    )
+
+
+def _differ(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    """Tell whether values differ by more than a tolerance relative to the largest, or to 1."""
+    scale = max(1.0, float(theirs.abs().nan_to_num(posinf=0.0).max()))
+    return not torch.allclose(ours, theirs.to(ours.dtype), rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+def _first_difference(reading: Reading, inputs: Sequence[Tensor]) -> str:
+    """Say which layer is the first to differ for the first of the instances alone."""
+    rows = [x[:1] for x in inputs]
+    with torch.no_grad():
+        trace = ConvertedModel(reading.spec, rows[0].dtype).trace(rows)
+    theirs = reading.values(rows) if reading.values is not None else {}
+    for layer in reading.spec.layers:
+        value = theirs.get(layer.name)
+        if value is not None and value.is_floating_point():
+            ours = trace[layer.name].output[0]
+            if ours.shape != value.shape or _differ(ours, value.to(ours.dtype), 1e-4):
+                return f"the first layer that differs is {layer.where}. Please report this as a bug, with the model."
+    return (
+        "it agrees for a single instance, but the answer for one instance depends on the others that it comes with "
+        "(a mean over the batch, for example). Such a model cannot be explained instance by instance."
+    )
 
 
 def _show(dims: tuple[tuple[int, ...], ...]) -> str:

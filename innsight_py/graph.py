@@ -18,8 +18,9 @@ from innsight_py.layers import Layer, Record, build_layer
 from innsight_py.spec import ModelSpec, SpecError
 
 #: How a rule takes what came to a layer down to the layer's inputs:
-#: (layer, upper tensor, name of the layer, whether it came to the preactivation) -> one tensor an input.
-Step = Callable[[Layer, Tensor, str, bool], list[Tensor]]
+#: (layer, upper tensor, name of the layer, whether it came to the preactivation) -> one tensor an input, None where
+#: nothing goes.
+Step = Callable[[Layer, Tensor, str, bool], list[Tensor | None]]
 
 
 class Node(NamedTuple):
@@ -215,6 +216,8 @@ class ConvertedModel(nn.Module):
             skip = what.at_preactivation and node.name == what.node
             pieces = step(self.layer(node.name), upper, node.name, skip)
             for source, piece in zip(node.inputs, pieces, strict=True):
+                if piece is None:
+                    continue
                 arrived[source] = arrived[source] + piece if source in arrived else piece
         return [arrived.get(name) for name in self.inputs]
 

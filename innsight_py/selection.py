@@ -137,7 +137,9 @@ def _per_layer(value: Any, layers: int, argument: str, is_entry: Any) -> list[li
 
 
 def _argument_type(argument: str, what: str, value: Any) -> TypeError:
-    return TypeError(f"Argument '{argument}': expected {what}, or a list of such an output layer, got {describe(value)}.")
+    return TypeError(
+        f"Argument '{argument}': expected {what}, or a list of such an output layer, got {describe(value)}."
+    )
 
 
 def _node(node: Any, size: int, layer: int) -> int:

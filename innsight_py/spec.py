@@ -138,9 +138,7 @@ def _check_top_level(model: Mapping[str, Any]) -> None:
     layers = model.get("layers")
     r_keys = [key for key in _R_MODEL_KEYS if key in model]
     if isinstance(layers, Sequence):
-        r_keys += [
-            key for key in _R_LAYER_KEYS if any(isinstance(layer, Mapping) and key in layer for layer in layers)
-        ]
+        r_keys += [key for key in _R_LAYER_KEYS if any(isinstance(layer, Mapping) and key in layer for layer in layers)]
     if r_keys:
         raise SpecError(
             f"The model has the key '{r_keys[0]}' of R innsight's lists, which count from 1. Read it with "
@@ -215,8 +213,8 @@ def _check_names(layers: Sequence[LayerSpec], inputs: Sequence[str]) -> None:
                     f"{layer.where}: key 'inputs': there is no layer or input '{source}'{suggestion(source, seen)}"
                     f" Inputs of this model: {', '.join(inputs)}."
                 )
-        if not layer.takes_many and len(layer.inputs) != 1:
-            raise SpecError(f"{layer.where}: key 'inputs': expected one name, got {len(layer.inputs)}.")
+        if layer.arity is not None and len(layer.inputs) != layer.arity:
+            raise SpecError(f"{layer.where}: key 'inputs': expected {layer.arity} name(s), got {len(layer.inputs)}.")
 
 
 def _check_outputs(outputs: Any, layers: Sequence[LayerSpec]) -> tuple[str, ...]:

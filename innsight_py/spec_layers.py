@@ -19,7 +19,7 @@ class SpecError(ValueError):
     """A model spec that cannot be read; the message names the layer, the key, what was found and expected."""
 
 
-def _tensor(value: Any) -> torch.Tensor:
+def _tensor(value: Any, finite: bool = True) -> torch.Tensor:
     """Copy numbers into a tensor of our own: float64 stays, lower precisions become float32, the rest float64."""
     if isinstance(value, torch.Tensor):
         tensor = value.detach().clone()
@@ -30,12 +30,14 @@ def _tensor(value: Any) -> torch.Tensor:
             raise ValueError("expected numbers in a rectangular array") from None
         if array.dtype.kind not in "iuf":
             raise ValueError("expected an array of numbers")
-        tensor = torch.tensor(array.astype(np.float64) if array.dtype.itemsize > 4 or array.dtype.kind in "iu" else array)
+        tensor = torch.tensor(
+            array.astype(np.float64) if array.dtype.itemsize > 4 or array.dtype.kind in "iu" else array
+        )
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ValueError("expected an array of real numbers")
     if tensor.dtype != torch.float64:
         tensor = tensor.to(torch.float32 if tensor.is_floating_point() else torch.float64)
-    if not bool(torch.isfinite(tensor).all()):
+    if bool(tensor.isnan().any()) or (finite and bool(tensor.isinf().any())):
         raise ValueError("expected finite numbers")
     return tensor
 
@@ -48,6 +50,14 @@ def _array(ndim: int, axes: str) -> PlainValidator:
         return tensor
 
     return PlainValidator(read)
+
+
+def _any_array(value: Any) -> torch.Tensor:
+    return _tensor(value)
+
+
+def _maybe_infinite(value: Any) -> torch.Tensor:
+    return _tensor(value, finite=False)  # a mask of attention is a shift by minus infinity
 
 
 def _whole_numbers(value: Any, least: int) -> tuple[int, ...]:
@@ -77,25 +87,25 @@ def _per_axis(axes: int, least: int = 1) -> BeforeValidator:
 
 
 def _sides(axes: int) -> BeforeValidator:
-    """Padding in torch's order: (left, right) or (left, right, top, bottom)."""
+    """Read padding in torch's order, last axis first: (left, right[, top, bottom[, front, back]])."""
 
     def read(value: Any) -> tuple[int, ...]:
         numbers = _whole_numbers(value, 0)
         if len(numbers) == 1:
             return numbers * (2 * axes)
-        if axes == 2 and len(numbers) == 2:  # (left and right, top and bottom)
-            return (numbers[0], numbers[0], numbers[1], numbers[1])
+        if axes > 1 and len(numbers) == axes:  # (left and right, top and bottom, ...)
+            return tuple(number for number in numbers for _ in range(2))
         if len(numbers) != 2 * axes:
-            raise ValueError("expected 1 or 2 numbers" if axes == 1 else "expected 1, 2 or 4 numbers")
+            raise ValueError("expected 1 or 2 numbers" if axes == 1 else f"expected 1, {axes} or {2 * axes} numbers")
         return numbers
 
     return BeforeValidator(read)
 
 
 def _any_sides(value: Any) -> tuple[int, ...]:
-    numbers = _whole_numbers(value, 0)
-    if len(numbers) not in (1, 2, 4):
-        raise ValueError("expected 1, 2 or 4 numbers: (left, right[, top, bottom])")
+    numbers = _whole_numbers(value, -(10**6))
+    if len(numbers) != 1 and len(numbers) % 2:
+        raise ValueError("expected 1 number, or two for each axis: (left, right[, top, bottom[, ...]])")
     return numbers
 
 
@@ -122,6 +132,18 @@ def _axis(value: Any) -> int:
     return numbers[0]
 
 
+def _numbers(value: Any) -> tuple[float, ...]:
+    entries = value if isinstance(value, list | tuple) else [value]
+    if not entries or not all(isinstance(entry, int | float) and entry > 0 for entry in entries):
+        raise ValueError("expected numbers above 0")
+    return tuple(float(entry) for entry in entries)
+
+
+def _axes(value: Any) -> tuple[int, ...]:
+    entries = value if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
+    return tuple(_axis(entry) for entry in entries)
+
+
 def _names(value: Any) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
@@ -140,18 +162,20 @@ class LayerSpec(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True, validate_by_name=True
     )
-    takes_many: ClassVar[bool] = False
+    #: How many inputs the layer takes; None: one or more.
+    arity: ClassVar[int | None] = 1
 
     type: str
     name: str
     inputs: Annotated[tuple[str, ...], BeforeValidator(_names)]
     dim_in: Dims | None = None
     dim_out: Dims | None = None
+    place: str | None = None  # where in the user's model the layer comes from
 
     @property
     def where(self) -> str:
         """How messages call this layer."""
-        return f"Layer '{self.name}' ({self.type})"
+        return f"Layer '{self.name}' ({self.type}{f' at {self.place}' if self.place else ''})"
 
     @classmethod
     def keys(cls) -> list[str]:
@@ -163,7 +187,9 @@ class LayerSpec(BaseModel):
         plain: dict[str, Any] = {"type": self.type, "name": self.name, "inputs": list(self.inputs)}
         for key, field in type(self).model_fields.items():
             value = getattr(self, key)
-            if key in plain or (not isinstance(value, torch.Tensor) and value == field.get_default(call_default_factory=True)):
+            if key in plain or (
+                not isinstance(value, torch.Tensor) and value == field.get_default(call_default_factory=True)
+            ):
                 continue
             plain[key] = value.cpu().numpy().copy() if isinstance(value, torch.Tensor) else _plain(value)
         return plain
@@ -181,82 +207,177 @@ class _WithActivation(LayerSpec):
     @model_validator(mode="after")
     def _consistent(self) -> _WithActivation:
         check_activation(self.activation_name, self.activation_params)
-        weight = getattr(self, "weight", None)
-        if weight is not None and self.bias is not None and len(self.bias) != weight.shape[0]:
-            raise ValueError(
-                f"key 'bias': expected {weight.shape[0]} numbers, one for each output of 'weight' with shape "
-                f"{tuple(weight.shape)}, got {len(self.bias)}."
-            )
+        if self.bias is not None and len(self.bias) != self.outputs:
+            raise ValueError(f"key 'bias': expected {self.outputs} numbers, one an output, got {len(self.bias)}.")
         return self
+
+    @property
+    def outputs(self) -> int:
+        """Number of output nodes or channels, which the bias must have."""
+        return int(self.weight.shape[0])  # type: ignore[attr-defined]
 
 
 class Dense(_WithActivation):
-    """A fully connected layer: ``activation(x W' + b)``."""
+    """A fully connected layer along the last axis: ``activation(x W' + b)``."""
 
     type: Literal["Dense"]
     weight: Annotated[torch.Tensor, _array(2, "(out, in)")]
 
 
-class Conv1D(_WithActivation):
+_STRIDE = AliasChoices("stride", "strides")
+_STRIDES = AliasChoices("strides", "stride")
+_DILATION = AliasChoices("dilation", "dilation_rate")
+
+
+class _Convolution(_WithActivation):
+    """Strides and dilations go from the first spatial axis to the last, padding from the last to the first."""
+
+    groups: Annotated[int, Field(ge=1)] = 1
+
+
+class _TransposedConvolution(_WithActivation):
+    groups: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weight.shape[1]) * self.groups  # type: ignore[attr-defined]
+
+
+class Conv1D(_Convolution):
     """A convolution of signals."""
 
     type: Literal["Conv1D"]
-    weight: Annotated[torch.Tensor, _array(3, "(out channels, in channels, length)")]
-    stride: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=AliasChoices("stride", "strides"))
+    weight: Annotated[torch.Tensor, _array(3, "(out channels, in channels / groups, length)")]
+    stride: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_STRIDE)
     padding: Annotated[tuple[int, ...], _sides(1)] = (0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(1)] = Field(
-        (1,), validation_alias=AliasChoices("dilation", "dilation_rate")
-    )
+    dilation: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_DILATION)
 
 
-class Conv2D(_WithActivation):
-    """A convolution of images; stride and dilation are (height, width), padding (left, right, top, bottom)."""
+class Conv2D(_Convolution):
+    """A convolution of images."""
 
     type: Literal["Conv2D"]
-    weight: Annotated[torch.Tensor, _array(4, "(out channels, in channels, height, width)")]
-    stride: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=AliasChoices("stride", "strides"))
+    weight: Annotated[torch.Tensor, _array(4, "(out channels, in channels / groups, height, width)")]
+    stride: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_STRIDE)
     padding: Annotated[tuple[int, ...], _sides(2)] = (0, 0, 0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(2)] = Field(
-        (1, 1), validation_alias=AliasChoices("dilation", "dilation_rate")
-    )
+    dilation: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
 
 
-class _Pooling1D(LayerSpec):
-    kernel_size: Annotated[tuple[int, ...], _per_axis(1)]
-    strides: Annotated[tuple[int, ...] | None, _per_axis(1)] = Field(
-        None, validation_alias=AliasChoices("strides", "stride")
-    )
+class Conv3D(_Convolution):
+    """A convolution of volumes."""
+
+    type: Literal["Conv3D"]
+    weight: Annotated[torch.Tensor, _array(5, "(out channels, in channels / groups, depth, height, width)")]
+    stride: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], _sides(3)] = (0, 0, 0, 0, 0, 0)
+    dilation: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
 
 
-class _Pooling2D(LayerSpec):
-    kernel_size: Annotated[tuple[int, ...], _per_axis(2)]
-    strides: Annotated[tuple[int, ...] | None, _per_axis(2)] = Field(
-        None, validation_alias=AliasChoices("strides", "stride")
-    )
+class Conv1DTranspose(_TransposedConvolution):
+    """A transposed convolution of signals; `padding` is cut off on both sides, `output_padding` added at the end."""
+
+    type: Literal["Conv1DTranspose"]
+    weight: Annotated[torch.Tensor, _array(3, "(in channels, out channels / groups, length)")]
+    stride: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], _per_axis(1, 0)] = (0,)
+    output_padding: Annotated[tuple[int, ...], _per_axis(1, 0)] = (0,)
+    dilation: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_DILATION)
 
 
-class MaxPooling1D(_Pooling1D):
-    """The maximum over windows of a signal."""
+class Conv2DTranspose(_TransposedConvolution):
+    """A transposed convolution of images; `padding` is cut off on both sides, `output_padding` added at the end."""
+
+    type: Literal["Conv2DTranspose"]
+    weight: Annotated[torch.Tensor, _array(4, "(in channels, out channels / groups, height, width)")]
+    stride: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], _per_axis(2, 0)] = (0, 0)
+    output_padding: Annotated[tuple[int, ...], _per_axis(2, 0)] = (0, 0)
+    dilation: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
+
+
+class Conv3DTranspose(_TransposedConvolution):
+    """A transposed convolution of volumes; `padding` is cut off on both sides, `output_padding` added at the end."""
+
+    type: Literal["Conv3DTranspose"]
+    weight: Annotated[torch.Tensor, _array(5, "(in channels, out channels / groups, depth, height, width)")]
+    stride: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], _per_axis(3, 0)] = (0, 0, 0)
+    output_padding: Annotated[tuple[int, ...], _per_axis(3, 0)] = (0, 0, 0)
+    dilation: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
+
+
+class MaxPooling1D(LayerSpec):
+    """The maximum over windows of signals; padding counts as minus infinity."""
 
     type: Literal["MaxPooling1D"]
+    kernel_size: Annotated[tuple[int, ...], _per_axis(1)]
+    strides: Annotated[tuple[int, ...] | None, _per_axis(1)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], _per_axis(1, 0)] = (0,)
+    dilation: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_DILATION)
+    ceil_mode: bool = False
 
 
-class MaxPooling2D(_Pooling2D):
-    """The maximum over windows of an image."""
-
-    type: Literal["MaxPooling2D"]
-
-
-class AveragePooling1D(_Pooling1D):
-    """The mean over windows of a signal."""
+class AveragePooling1D(LayerSpec):
+    """The mean over windows of signals."""
 
     type: Literal["AveragePooling1D"]
+    kernel_size: Annotated[tuple[int, ...], _per_axis(1)]
+    strides: Annotated[tuple[int, ...] | None, _per_axis(1)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], _per_axis(1, 0)] = (0,)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
 
 
-class AveragePooling2D(_Pooling2D):
-    """The mean over windows of an image."""
+class MaxPooling2D(LayerSpec):
+    """The maximum over windows of images; padding counts as minus infinity."""
+
+    type: Literal["MaxPooling2D"]
+    kernel_size: Annotated[tuple[int, ...], _per_axis(2)]
+    strides: Annotated[tuple[int, ...] | None, _per_axis(2)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], _per_axis(2, 0)] = (0, 0)
+    dilation: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
+    ceil_mode: bool = False
+
+
+class AveragePooling2D(LayerSpec):
+    """The mean over windows of images."""
 
     type: Literal["AveragePooling2D"]
+    kernel_size: Annotated[tuple[int, ...], _per_axis(2)]
+    strides: Annotated[tuple[int, ...] | None, _per_axis(2)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], _per_axis(2, 0)] = (0, 0)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+
+class MaxPooling3D(LayerSpec):
+    """The maximum over windows of volumes; padding counts as minus infinity."""
+
+    type: Literal["MaxPooling3D"]
+    kernel_size: Annotated[tuple[int, ...], _per_axis(3)]
+    strides: Annotated[tuple[int, ...] | None, _per_axis(3)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], _per_axis(3, 0)] = (0, 0, 0)
+    dilation: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
+    ceil_mode: bool = False
+
+
+class AveragePooling3D(LayerSpec):
+    """The mean over windows of volumes."""
+
+    type: Literal["AveragePooling3D"]
+    kernel_size: Annotated[tuple[int, ...], _per_axis(3)]
+    strides: Annotated[tuple[int, ...] | None, _per_axis(3)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], _per_axis(3, 0)] = (0, 0, 0)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+
+class AdaptivePooling(LayerSpec):
+    """The mean or maximum over as many windows as the output is to have positions."""
+
+    type: Literal["AdaptivePooling"]
+    method: Literal["average", "max"]
+    output_size: Annotated[tuple[int, ...], BeforeValidator(lambda value: _whole_numbers(value, 1))]
 
 
 class GlobalPooling(LayerSpec):
@@ -308,7 +429,7 @@ class Padding(LayerSpec):
 class Concatenate(LayerSpec):
     """Inputs one after the other along an axis (1 is the features or channels, -1 the last)."""
 
-    takes_many: ClassVar[bool] = True
+    arity: ClassVar[int | None] = None
     type: Literal["Concatenate"]
     axis: Annotated[int, BeforeValidator(_axis)] = Field(validation_alias=AliasChoices("axis", "dim"))
 
@@ -316,7 +437,7 @@ class Concatenate(LayerSpec):
 class Add(LayerSpec):
     """The sum of several inputs of one shape."""
 
-    takes_many: ClassVar[bool] = True
+    arity: ClassVar[int | None] = None
     type: Literal["Add"]
 
 
@@ -342,30 +463,107 @@ class Activation(LayerSpec):
         return self
 
 
+class Scale(LayerSpec):
+    """``factor * x + shift`` with constants that broadcast against an instance."""
+
+    type: Literal["Scale"]
+    factor: Annotated[torch.Tensor, PlainValidator(_any_array)] | None = None
+    shift: Annotated[torch.Tensor, PlainValidator(_maybe_infinite)] | None = None
+
+
+class Multiply(LayerSpec):
+    """The product of two inputs, which broadcast against each other."""
+
+    arity: ClassVar[int | None] = 2
+    type: Literal["Multiply"]
+
+
+class MatMul(LayerSpec):
+    """The matrix product of two inputs, along their last two axes."""
+
+    arity: ClassVar[int | None] = 2
+    type: Literal["MatMul"]
+
+
+class Reduce(LayerSpec):
+    """The sum or the mean over some axes."""
+
+    type: Literal["Reduce"]
+    method: Literal["sum", "mean"]
+    axes: Annotated[tuple[int, ...], BeforeValidator(_axes)]
+    keepdims: bool = False
+
+
+class Standardize(LayerSpec):
+    """Each of `groups` equal blocks of an instance less its mean (unless `center` is off) over its root mean square.
+
+    `eps` is added to the mean square; without it, the smallest step above 1 of the precision that is computed in. With a Scale after it this is a layer, group, instance or root-mean-square normalisation.
+    """
+
+    type: Literal["Standardize"]
+    groups: Annotated[int, Field(ge=1)]
+    eps: Annotated[float | None, Field(ge=0)] = None
+    center: bool = True
+
+
+class Reshape(LayerSpec):
+    """Another shape for the same numbers in the same order; `shape` is without the batch."""
+
+    type: Literal["Reshape"]
+    shape: Annotated[tuple[int, ...], BeforeValidator(lambda value: _whole_numbers(value, 1))]
+
+
+class Permute(LayerSpec):
+    """Axes in another order; the batch, axis 0, stays where it is and is not named."""
+
+    type: Literal["Permute"]
+    axes: Annotated[tuple[int, ...], BeforeValidator(_axes)]
+
+
+class Take(LayerSpec):
+    """Entries along an axis, which may repeat: slices, splits, flips, rolls, copies."""
+
+    type: Literal["Take"]
+    axis: Annotated[int, BeforeValidator(_axis)]
+    indices: Annotated[tuple[int, ...], BeforeValidator(lambda value: _whole_numbers(value, 0))]
+
+
+class Resize(LayerSpec):
+    """Another number of positions, by copies of the nearest or by interpolation, as ``torch.nn.functional``."""
+
+    type: Literal["Resize"]
+    size: Annotated[tuple[int, ...], BeforeValidator(lambda value: _whole_numbers(value, 1))]
+    mode: Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"] = "nearest"
+    align_corners: bool | None = None
+    scale_factor: Annotated[tuple[float, ...] | None, BeforeValidator(_numbers)] = None
+
+
+class Operator(LayerSpec):
+    """An operator without rules of its own: the gradient methods work through it, the others say no.
+
+    `arguments` are the operator's; ``{"input": i}`` stands for the i-th input of the layer, an instance of the shape
+    `shapes[i]`.
+    """
+
+    arity: ClassVar[int | None] = None
+    type: Literal["Operator"]
+    operator: str
+    arguments: list[Any]
+    shapes: list[tuple[int, ...]]
+    part: int | None = None
+
+
 class Skipping(LayerSpec):
     """The identity (dropout at prediction time, for example)."""
 
     type: Literal["Skipping"]
 
 
+_TYPES: tuple[type[LayerSpec], ...] = (
+    Dense, Conv1D, Conv2D, Conv3D, Conv1DTranspose, Conv2DTranspose, Conv3DTranspose,
+    MaxPooling1D, MaxPooling2D, MaxPooling3D, AveragePooling1D, AveragePooling2D, AveragePooling3D,
+    AdaptivePooling, GlobalPooling, BatchNorm, Standardize, Activation, Scale, Add, Multiply, MatMul, Reduce,
+    Concatenate, Flatten, Reshape, Permute, Take, Padding, Resize, Skipping, Operator,
+)  # fmt: skip
 #: Every layer type of the spec by its name.
-LAYER_SPECS: dict[str, type[LayerSpec]] = {
-    cls.__name__: cls
-    for cls in (
-        Dense,
-        Conv1D,
-        Conv2D,
-        MaxPooling1D,
-        MaxPooling2D,
-        AveragePooling1D,
-        AveragePooling2D,
-        BatchNorm,
-        GlobalPooling,
-        Padding,
-        Concatenate,
-        Add,
-        Flatten,
-        Activation,
-        Skipping,
-    )
-}
+LAYER_SPECS: dict[str, type[LayerSpec]] = {cls.__name__: cls for cls in _TYPES}

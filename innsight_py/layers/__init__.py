@@ -5,47 +5,67 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from innsight_py.layers import arithmetic, linear, normalization, pooling, structure
 from innsight_py.layers.activation import Activation
 from innsight_py.layers.base import Layer, Record, UnsupportedLayerError
-from innsight_py.layers.linear import Conv1D, Conv2D, Dense
-from innsight_py.layers.normalization import BatchNorm
-from innsight_py.layers.pooling import (
-    AveragePooling1D,
-    AveragePooling2D,
-    MaxPooling1D,
-    MaxPooling2D,
-    global_pooling,
-)
+from innsight_py.layers.operator import Operator
 from innsight_py.layers.rules import DeepLiftRule, LRPRule
-from innsight_py.layers.structure import Add, Concatenate, Flatten, Padding, Skipping
 from innsight_py.spec_layers import LayerSpec
 
-__all__ = ["DeepLiftRule", "LRPRule", "Layer", "Record", "UnsupportedLayerError", "build_layer", "ruled_classes"]
+__all__ = [
+    "BUILDERS",
+    "DeepLiftRule",
+    "LRPRule",
+    "Layer",
+    "Record",
+    "UnsupportedLayerError",
+    "build_layer",
+    "ruled_classes",
+]
 
-_BUILDERS: dict[str, Callable[[Any], Layer]] = {
-    "Dense": Dense,
-    "Conv1D": Conv1D,
-    "Conv2D": Conv2D,
-    "MaxPooling1D": MaxPooling1D,
-    "MaxPooling2D": MaxPooling2D,
-    "AveragePooling1D": AveragePooling1D,
-    "AveragePooling2D": AveragePooling2D,
-    "BatchNorm": BatchNorm,
-    "GlobalPooling": global_pooling,
-    "Padding": Padding,
-    "Concatenate": Concatenate,
-    "Add": Add,
-    "Flatten": Flatten,
+#: What builds the layer of each type of the spec.
+BUILDERS: dict[str, Callable[[Any], Layer]] = {
+    "Dense": linear.Dense,
+    "Conv1D": linear.Conv1D,
+    "Conv2D": linear.Conv2D,
+    "Conv3D": linear.Conv3D,
+    "Conv1DTranspose": linear.Conv1DTranspose,
+    "Conv2DTranspose": linear.Conv2DTranspose,
+    "Conv3DTranspose": linear.Conv3DTranspose,
+    "BatchNorm": normalization.BatchNorm,
+    "AveragePooling1D": pooling.AveragePooling1D,
+    "AveragePooling2D": pooling.AveragePooling2D,
+    "AveragePooling3D": pooling.AveragePooling3D,
+    "MaxPooling1D": pooling.MaxPooling1D,
+    "MaxPooling2D": pooling.MaxPooling2D,
+    "MaxPooling3D": pooling.MaxPooling3D,
+    "AdaptivePooling": pooling.adaptive_pooling,
+    "GlobalPooling": pooling.global_pooling,
+    "Standardize": normalization.Standardize,
     "Activation": Activation,
-    "Skipping": Skipping,
+    "Scale": normalization.Scale,
+    "Add": arithmetic.Add,
+    "Multiply": arithmetic.Multiply,
+    "MatMul": arithmetic.MatMul,
+    "Reduce": arithmetic.Reduce,
+    "Concatenate": structure.Concatenate,
+    "Flatten": structure.Flatten,
+    "Reshape": structure.Reshape,
+    "Permute": structure.Permute,
+    "Take": structure.Take,
+    "Padding": structure.Padding,
+    "Resize": structure.Resize,
+    "Skipping": structure.Skipping,
+    "Operator": Operator,
 }
+
 
 def build_layer(spec: LayerSpec) -> Layer:
     """Build the layer that a checked spec describes."""
-    return _BUILDERS[spec.type](spec)
+    return BUILDERS[spec.type](spec)
 
 
 def ruled_classes() -> dict[str, tuple[str, ...]]:
     """Return R's names of the layer classes for which an LRP rule can be chosen, each with its rules."""
-    classes = (cls for cls in _BUILDERS.values() if isinstance(cls, type) and issubclass(cls, Layer))
+    classes = (cls for cls in BUILDERS.values() if isinstance(cls, type) and issubclass(cls, Layer))
     return {cls.r_class: cls.lrp_rules for cls in classes if cls.lrp_rules}

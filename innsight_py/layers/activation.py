@@ -1,11 +1,13 @@
-"""An activation that stands on its own, after a batch normalisation for example."""
+"""An activation that stands on its own, after a batch normalisation for example, and a softmax inside a model."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from innsight_py import activations
-from innsight_py import spec_layers as spec
 from innsight_py.layers.base import Layer, Record
 from innsight_py.layers.rules import DeepLiftRule, LRPRule, slope
 
@@ -15,25 +17,66 @@ class Activation(Layer):
 
     r_class = "Activation"
 
-    def __init__(self, layer: spec.Activation) -> None:
-        super().__init__(layer.name, activations.Activation(layer.act_name, layer.act_params))
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer, activations.Activation(layer.act_name, layer.act_params))
+
+    @property
+    def kind(self) -> str:
+        return self.activation.name
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0]
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [g]
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
-    ) -> list[Tensor]:
-        """Multiply by the slope between reference and input, for both rules and without a derivative near 0, as R."""
+    ) -> list[Tensor | None]:
+        """Multiply by the slope between reference and input, for both rules and without a derivative near 0, as R.
+
+        A softmax has the rule of `softmax_multiplier`.
+        """
         if skip_activation or self.activation.is_linear:
             return [m]
-        return [m * slope(at.output - ref.output, at.inputs[0] - ref.inputs[0])]
+        if self.activation.is_elementwise:
+            return [m * slope(at.output - ref.output, at.inputs[0] - ref.inputs[0])]
+        axis = self.activation.params["dim"]
+        axis = axis if axis < 0 else axis - at.output.dim()
+        return [softmax_multiplier(m, at.inputs[0], ref.inputs[0], axis, log=self.activation.name == "log_softmax")]
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+        if not (self.activation.is_elementwise or is_output):
+            raise self._unsupported("LRP")
         return [r]
 
-    def connection_weights(self, g: Tensor) -> list[Tensor]:
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return [g]
+
+
+def softmax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int, log: bool) -> Tensor:
+    r"""Take DeepLift's multiplier through ``exp(z - L(z))``, L being the logarithm of the sum of exponentials.
+
+    By composition of rules that are exact: the exponential along its secant, the difference as it is, and L as the
+    logarithm of a sum of exponentials, each along its secant. Both kinds of secants are logarithmic means,
+    :math:`\kappa_i = \mathrm{lm}(p_i, p'_i)` and :math:`w_i = \mathrm{lm}(e^{z_i}, e^{z'_i}) / \mathrm{lm}(e^L, e^{L'})`,
+    which lie between 0 and 1 however large the logits are, do not change when all logits are shifted, and give the
+    gradient where the reference is the input:
+
+    .. math:: m_i^z = \kappa_i m_i - w_i \sum_j \kappa_j m_j
+
+    For a log-softmax the :math:`\kappa` are 1.
+    """
+    level, level_ref = z.logsumexp(axis, keepdim=True), z_ref.logsumexp(axis, keepdim=True)
+    weight = (log_of_logarithmic_mean(z, z_ref) - log_of_logarithmic_mean(level, level_ref)).exp()
+    if not log:
+        m = m * log_of_logarithmic_mean(z - level, z_ref - level_ref).exp()
+    return m - weight * m.sum(axis, keepdim=True)
+
+
+def log_of_logarithmic_mean(a: Tensor, b: Tensor) -> Tensor:
+    """Return the logarithm of ``(e^a - e^b) / (a - b)``, which is a where both are equal (minus infinity included)."""
+    larger = torch.maximum(a, b)
+    apart = torch.where(a == b, torch.zeros_like(larger), (a - b).abs())
+    ratio = -torch.expm1(-apart) / torch.where(apart == 0, torch.ones_like(apart), apart)
+    return larger + torch.where(apart == 0, torch.ones_like(ratio), ratio).log()

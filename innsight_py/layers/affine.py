@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from innsight_py.layers.base import Layer, Record, UnsupportedLayerError
+from innsight_py.layers.base import Layer, Record
 from innsight_py.layers.rules import (
     DeepLiftRule,
     LRPRule,
@@ -49,10 +49,10 @@ class Affine(Layer):
         (x,) = inputs
         return self.apply_weight(x, self.weight, self.bias)
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [self.transpose(g, self.weight)]
 
-    def connection_weights(self, g: Tensor) -> list[Tensor]:
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)
 
     # -- products with the signed parts -------------------------------------------------------------------------
@@ -80,12 +80,7 @@ class Affine(Layer):
 
     # -- LRP ----------------------------------------------------------------------------------------------------
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
-        if rule.name not in self.lrp_rules:
-            raise UnsupportedLayerError(
-                f"The LRP rule '{rule.name}' cannot be used for the layer '{self.name}' ({self.r_class}); "
-                f"it takes {', '.join(self.lrp_rules)}."
-            )
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
         (x,) = at.inputs
         if rule.name != "alpha_beta":
             return [x * self.transpose(r / lrp_denominator(at.preactivation, rule), self.weight)]
@@ -117,13 +112,11 @@ class Affine(Layer):
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
-    ) -> list[Tensor]:
+    ) -> list[Tensor | None]:
         if skip_activation or self.activation.is_linear:
             return self.pullback(m, at)
         if rule.name == "rescale":
-            factor = rescale_factor(
-                self.activation, at.preactivation, ref.preactivation, at.output, ref.output
-            )
+            factor = rescale_factor(self.activation, at.preactivation, ref.preactivation, at.output, ref.output)
             return self.pullback(m * factor, at)
         dx = at.inputs[0] - ref.inputs[0]
         weights = at.once("signed weight", self.signed_weight)

@@ -8,7 +8,7 @@ first, ``(K, B, *dims)``, and their batch axis may be 1 as long as nothing that 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,18 @@ class Record:
         return self._kept[key]  # type: ignore[return-value]
 
 
+class Named(Protocol):
+    """What every layer spec, and every layer, has."""
+
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+
+    @property
+    def place(self) -> str | None:
+        """Where in the user's model the layer comes from."""
+
+
 class Layer(nn.Module):
     """Base class. A subclass states `linear`; what mathematics allows is derived from it.
 
@@ -60,7 +72,11 @@ class Layer(nn.Module):
         Shape of each input without the batch axis, filled in by the dry run.
     output_dim : tuple of int
         Shape of the output without the batch axis.
+    place : str or None
+        Where in the user's model the layer comes from.
     """
+
+    place: str | None
 
     #: The name of the layer in R, which `print` and the rule lists of LRP use.
     r_class: ClassVar[str]
@@ -71,9 +87,10 @@ class Layer(nn.Module):
     #: Whether the layer gives back what it gets.
     is_identity: ClassVar[bool] = False
 
-    def __init__(self, name: str, activation: Activation | None = None) -> None:
+    def __init__(self, layer: Named, activation: Activation | None = None) -> None:
         super().__init__()
-        self.name = name
+        self.name = layer.name
+        self.place = layer.place
         self.activation = activation or Activation("linear")
         self.input_dims: tuple[tuple[int, ...], ...] = ()
         self.output_dim: tuple[int, ...] = ()
@@ -90,16 +107,15 @@ class Layer(nn.Module):
 
     # -- gradient -----------------------------------------------------------------------------------------------
 
-    def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor]:
+    def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor | None]:
         """Take the gradient with respect to the output (or preactivation) to the inputs."""
         if not skip_activation:
             g = self.activation.vjp(g, at.output, lambda: self._derivative(at))
         return self.pullback(g, at)
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         """Vector-Jacobian product of `linear`; `at` may be None for layers that are linear in their inputs."""
-        if at is None:
-            raise UnsupportedLayerError(f"The layer '{self.name}' ({self.r_class}) is not linear in its input.")
+        assert at is not None
         with torch.enable_grad():
             leaves = [x.detach().requires_grad_() for x in at.inputs]
             out = self.linear(*leaves)
@@ -116,23 +132,32 @@ class Layer(nn.Module):
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
-    ) -> list[Tensor]:
+    ) -> list[Tensor | None]:
         """Take the multiplier with respect to the output (or preactivation) to the inputs."""
         raise self._unsupported("DeepLift")
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
-        """Distribute the relevance of the output over the inputs. The activation passes relevance unchanged."""
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+        """Distribute the relevance of the output over the inputs. The activation passes relevance unchanged.
+
+        `is_output` tells that the walk starts here.
+        """
         raise self._unsupported("LRP")
 
-    def connection_weights(self, g: Tensor) -> list[Tensor]:
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         """Pull `g` back through the weights alone, without data, bias and activation."""
         raise self._unsupported("ConnectionWeights")
 
     def _unsupported(self, method: str) -> UnsupportedLayerError:
+        at = f" at {self.place}" if self.place else ""
         return UnsupportedLayerError(
-            f"{method} has no rule for the layer '{self.name}' ({self.r_class}). The gradient methods (Gradient, "
+            f"{method} has no rule for {self.kind} (layer '{self.name}'{at}). The gradient methods (Gradient, "
             "SmoothGrad, IntegratedGradient, ExpectedGradient) work with it."
         )
+
+    @property
+    def kind(self) -> str:
+        """What error messages call the layer."""
+        return self.r_class
 
     def extra_repr(self) -> str:
         return f"{self.name}: {self.input_dims} -> {self.output_dim}"
@@ -146,14 +171,39 @@ class Carrying(Layer):
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
-    ) -> list[Tensor]:
+    ) -> list[Tensor | None]:
         return self.pullback(m, at)
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
         return self.pullback(r, at)
 
-    def connection_weights(self, g: Tensor) -> list[Tensor]:
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)
+
+
+def pull_linear(function: Callable[[Tensor], Tensor], g: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """Vector-Jacobian product of a linear function of one input of shape `dim`, found by autograd.
+
+    The Jacobian of a linear function is the same everywhere, so no data are needed.
+    """
+    flat = fold(g)
+    with torch.enable_grad():
+        anywhere = flat.new_zeros((len(flat), *dim)).requires_grad_()
+        return unfold(torch.autograd.grad(function(anywhere), anywhere, flat)[0], g)
+
+
+def sum_to(g: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """Undo a broadcast of an instance of shape `dim`: sum ``(K, B, *larger)`` to ``(K, B, *dim)``."""
+    surplus = g.dim() - 2 - len(dim)
+    if surplus:
+        g = g.sum(tuple(range(2, 2 + surplus)))
+    axes = tuple(i + 2 for i, n in enumerate(dim) if n == 1 and g.shape[i + 2] > 1)
+    return g.sum(axes, keepdim=True) if axes else g
+
+
+def align(x: Tensor, rank: int) -> Tensor:
+    """Give an instance more axes in front, behind the batch, so that instances broadcast from their last axis."""
+    return x.reshape(x.shape[0], *[1] * (rank - x.dim()), *x.shape[1:]) if x.dim() < rank else x
 
 
 def fold(g: Tensor) -> Tensor:

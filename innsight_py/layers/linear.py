@@ -1,14 +1,13 @@
-"""Dense and convolution layers."""
+"""Dense, convolution and transposed convolution layers."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
-from innsight_py import spec_layers as spec
 from innsight_py.activations import Activation
 from innsight_py.layers.affine import Affine
 from innsight_py.layers.base import fold, unfold
@@ -21,8 +20,8 @@ class _Weighted(Affine):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, layer: spec.Dense | spec.Conv1D | spec.Conv2D) -> None:
-        super().__init__(layer.name, Activation(layer.activation_name, layer.activation_params))
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer, Activation(layer.activation_name, layer.activation_params))
         self.register_buffer("weight", layer.weight)
         self.register_buffer("bias", layer.bias)
 
@@ -37,6 +36,7 @@ class Dense(_Weighted):
         return F.linear(x, weight, bias)
 
     def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
+        assert weight is not None
         return g @ weight
 
     def broadcast_bias(self, bias: Tensor) -> Tensor:
@@ -44,14 +44,11 @@ class Dense(_Weighted):
 
 
 class _Convolution(_Weighted):
-    """A convolution with zeros as padding, over one or more spatial axes."""
+    """A convolution with zeros as padding, over one, two or three spatial axes."""
 
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    def __init__(self, layer: spec.Conv1D | spec.Conv2D) -> None:
+    def __init__(self, layer: Any) -> None:
         super().__init__(layer)
-        self.stride, self.dilation = layer.stride, layer.dilation
+        self.stride, self.dilation, self.groups = layer.stride, layer.dilation, layer.groups
         # The spec's padding is torch's, last axis first; the convolution itself pads only symmetrically.
         before, after = layer.padding[0::2][::-1], layer.padding[1::2][::-1]
         self.symmetric = before if before == after else (0,) * len(before)
@@ -60,18 +57,18 @@ class _Convolution(_Weighted):
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         assert weight is not None
         padded = F.pad(x, self.outer) if self.outer else x
-        convolve = (F.conv1d, F.conv2d)[len(self.stride) - 1]
-        return convolve(padded, weight, bias, self.stride, self.symmetric, self.dilation)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
+        return convolve(padded, weight, bias, self.stride, self.symmetric, self.dilation, self.groups)
 
     def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
         channels, *size = self.input_dims[0]
-        margins = [(self.outer[2 * i], self.outer[2 * i + 1]) for i in range(len(size))][::-1] if self.outer else []
-        padded = [n + sum(margins[i]) for i, n in enumerate(size)] if margins else size
+        margins = list(zip(self.outer[0::2], self.outer[1::2], strict=True))[::-1]
+        padded = [n + sum(margin) for n, margin in zip(size, margins or [(0, 0)] * len(size), strict=True)]
         flat = fold(g)
         like_input = flat.new_empty((len(flat), channels, *padded))  # only its shape is looked at
         pulled, _, _ = torch.ops.aten.convolution_backward(
             flat, like_input, weight, None, self.stride, self.symmetric, self.dilation,
-            False, [0] * len(size), 1, [True, False, False],
+            False, [0] * len(size), self.groups, [True, False, False],
         )  # fmt: skip
         for axis, (before, _) in enumerate(margins):
             pulled = pulled.narrow(2 + axis, before, size[axis])
@@ -88,3 +85,49 @@ class Conv2D(_Convolution):
     """A convolution of images ``(B, C, H, W)``."""
 
     r_class = "Conv2D_Layer"
+
+
+class Conv3D(_Convolution):
+    """A convolution of volumes ``(B, C, D, H, W)``."""
+
+    r_class = "Conv3D_Layer"
+
+
+class _TransposedConvolution(_Weighted):
+    """The transpose of a convolution, with weights ``(in, out / groups, *kernel)``."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.stride, self.dilation, self.groups = layer.stride, layer.dilation, layer.groups
+        self.padding, self.output_padding = layer.padding, layer.output_padding
+
+    def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        assert weight is not None
+        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(self.stride) - 1]
+        return convolve(
+            x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        )  # fmt: skip
+
+    def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
+        assert weight is not None
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
+        pulled = convolve(fold(g), weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return unfold(pulled, g)
+
+
+class Conv1DTranspose(_TransposedConvolution):
+    """A transposed convolution of signals."""
+
+    r_class = "Conv1DTranspose_Layer"
+
+
+class Conv2DTranspose(_TransposedConvolution):
+    """A transposed convolution of images."""
+
+    r_class = "Conv2DTranspose_Layer"
+
+
+class Conv3DTranspose(_TransposedConvolution):
+    """A transposed convolution of volumes."""
+
+    r_class = "Conv3DTranspose_Layer"

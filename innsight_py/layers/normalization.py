@@ -1,30 +1,70 @@
-"""Batch normalisation as at prediction time."""
+"""Constants that scale and shift, batch normalisation among them, and normalisations by an instance's own statistics."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from innsight_py import spec_layers as spec
-from innsight_py.layers.base import Layer, Record, UnsupportedLayerError
+from innsight_py.layers.base import Layer, Record, align, sum_to
 from innsight_py.layers.rules import DeepLiftRule, LRPRule, away_from_zero, fill_zeros
 
 
-class BatchNorm(Layer):
-    """``y = k x + c`` with one ``k = gamma / sqrt(var + eps)`` and one ``c = beta - k mean`` a channel."""
+class _Diagonal(Layer):
+    """``y = k x + c`` with constants k and c that broadcast against an instance."""
+
+    lrp_rules: ClassVar[tuple[str, ...]] = ("simple", "epsilon", "alpha_beta", "pass")
+
+    def factor(self) -> Tensor:
+        """Return k, shaped to multiply an output ``(B, *output_dim)``."""
+        raise NotImplementedError
+
+    def constant(self) -> Tensor:
+        """Return c, shaped likewise."""
+        raise NotImplementedError
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        return [sum_to(g * self.factor(), self.input_dims[0])]
+
+    def deeplift(
+        self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
+    ) -> list[Tensor | None]:
+        return self.pullback(m, at)
+
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
+        return self.pullback(g, None)
+
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+        if rule.name == "pass":
+            return [sum_to(r, self.input_dims[0])]
+        scaled = align(at.inputs[0], len(self.output_dim) + 1) * self.factor()
+        if rule.name == "simple":  # unlike other layers: nothing is added where the output is not 0
+            share = scaled / fill_zeros(at.output)
+        elif rule.name == "epsilon":  # R rounds the parameter to single precision here (and only here)
+            share = scaled / away_from_zero(at.output, float(np.float32(rule.value)))
+        else:
+            constant = self.constant()
+            positive, negative = scaled.clamp(min=0), scaled.clamp(max=0)
+            share_positive = positive / (fill_zeros(positive) + constant.clamp(min=0))
+            share_negative = negative / (fill_zeros(negative, -1) + constant.clamp(max=0))
+            share = rule.value * share_positive + (1 - rule.value) * share_negative
+        return [sum_to(r * share, self.input_dims[0])]
+
+
+class BatchNorm(_Diagonal):
+    """Batch normalisation: ``k = gamma / sqrt(var + eps)`` and ``c = beta - k mean`` for each channel."""
 
     r_class = "BatchNorm_Layer"
-    lrp_rules: ClassVar[tuple[str, ...]] = ("simple", "epsilon", "alpha_beta", "pass")
     gamma: Tensor
     beta: Tensor
     run_mean: Tensor
     run_var: Tensor
 
-    def __init__(self, layer: spec.BatchNorm) -> None:
-        super().__init__(layer.name)
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
         self.eps = layer.eps
         self.register_buffer("gamma", layer.gamma)
         self.register_buffer("beta", torch.zeros_like(layer.gamma) if layer.beta is None else layer.beta)
@@ -34,38 +74,90 @@ class BatchNorm(Layer):
     def _per_channel(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * (len(self.output_dim) - 1))
 
-    def _factor(self) -> Tensor:
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return torch.batch_norm(
+            inputs[0], self.gamma, self.beta, self.run_mean, self.run_var, False, 0.0, self.eps, False
+        )  # fmt: skip
+
+    def factor(self) -> Tensor:
         return self._per_channel(self.gamma / (self.run_var + self.eps).sqrt())
+
+    def constant(self) -> Tensor:
+        return self._per_channel(self.beta) - self.factor() * self._per_channel(self.run_mean)
+
+
+class Scale(_Diagonal):
+    """Multiplication by a constant and addition of one."""
+
+    r_class = "Scale_Layer"
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.register_buffer("scale", torch.ones(()) if layer.factor is None else layer.factor)
+        self.register_buffer("shift", torch.zeros(()) if layer.shift is None else layer.shift)
 
     def linear(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
-        return torch.batch_norm(
-            x, self.gamma, self.beta, self.run_mean, self.run_var, False, 0.0, self.eps, False
-        )  # fmt: skip
+        return align(x, max(x.dim(), self.scale.dim() + 1, self.shift.dim() + 1)) * self.scale + self.shift
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
-        return [g * self._factor()]
+    def factor(self) -> Tensor:
+        return self.scale
+
+    def constant(self) -> Tensor:
+        return self.shift
+
+
+class Standardize(Layer):
+    """Blocks of an instance, each less its mean over its root mean square.
+
+    With deviations c, their mean square v and ``s = 1 / sqrt(v + eps)`` the output is ``c s``. DeepLift goes through
+    the pieces by rules that are exact: the centring is linear; a product gives each factor its difference times the
+    mean of the other; ``s`` changes with v, and v with c, along their secants. The secant of s is
+    ``-1 / (a a' (a + a'))`` with ``a = sqrt(v + eps)``: nothing to divide by where the reference is the input, and
+    the gradient is the same formula there.
+    """
+
+    r_class = "Standardize_Layer"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.groups, self.eps, self.center = layer.groups, layer.eps, layer.center
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        lead = x.shape[: x.dim() - len(self.input_dims[0])]
+        if math.prod(self.input_dims[0]) % self.groups:
+            raise ValueError(f"{math.prod(self.input_dims[0])} numbers cannot be cut into {self.groups} groups")
+        return x.reshape(*lead, self.groups, -1)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the deviations and the root of their mean square."""
+        blocks = self._blocks(x)
+        c = blocks - blocks.mean(-1, keepdim=True) if self.center else blocks
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        return c, (c.square().mean(-1, keepdim=True) + eps).sqrt()
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        c, a = self._parts(inputs[0])
+        return (c / a).reshape(inputs[0].shape)
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        assert at is not None
+        return [self._secant(g, at, at)]
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
-    ) -> list[Tensor]:
-        return self.pullback(m, at)
+    ) -> list[Tensor | None]:
+        return [self._secant(m, at, ref)]
 
-    def connection_weights(self, g: Tensor) -> list[Tensor]:
-        return self.pullback(g, None)
-
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
-        if rule.name not in self.lrp_rules:
-            raise UnsupportedLayerError(f"The LRP rule '{rule.name}' cannot be used for the layer '{self.name}'.")
-        if rule.name == "pass":
-            return [r]
-        scaled = at.inputs[0] * self._factor()
-        if rule.name == "simple":  # unlike other layers: nothing is added where the output is not 0
-            return [r * scaled / fill_zeros(at.output)]
-        if rule.name == "epsilon":  # R rounds the parameter to single precision here (and only here)
-            return [r * scaled / away_from_zero(at.output, float(np.float32(rule.value)))]
-        constant = self._per_channel(self.beta) - self._factor() * self._per_channel(self.run_mean)
-        positive, negative = scaled.clamp(min=0), scaled.clamp(max=0)
-        share_positive = positive / (fill_zeros(positive) + constant.clamp(min=0))
-        share_negative = negative / (fill_zeros(negative, -1) + constant.clamp(max=0))
-        return [r * (rule.value * share_positive + (1 - rule.value) * share_negative)]
+    def _secant(self, m: Tensor, at: Record, ref: Record) -> Tensor:
+        c, a = at.once("parts", lambda: self._parts(at.inputs[0]))
+        c_ref, a_ref = ref.once("parts", lambda: self._parts(ref.inputs[0]))
+        blocks = self._blocks(m)
+        mean_c = 0.5 * (c + c_ref)
+        through_s = (blocks * mean_c).sum(-1, keepdim=True) * (-1 / (a * a_ref * (a + a_ref)))
+        through_c = 0.5 * (1 / a + 1 / a_ref) * blocks + through_s * (2 / c.shape[-1]) * mean_c
+        if self.center:
+            through_c = through_c - through_c.mean(-1, keepdim=True)
+        return through_c.reshape(*through_c.shape[:2], *self.input_dims[0])

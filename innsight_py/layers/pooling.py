@@ -8,37 +8,26 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
-from innsight_py import spec_layers as spec
 from innsight_py.layers.affine import Affine, SignedWeight
-from innsight_py.layers.base import Carrying, Layer, Record, UnsupportedLayerError, fold, unfold
-from innsight_py.layers.rules import DeepLiftRule, LRPRule, slope
+from innsight_py.layers.base import Carrying, Layer, Named, Record, fold, pull_linear, unfold
+from innsight_py.layers.rules import DeepLiftRule, LRPRule, window_slope
+
+_AVG_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+_MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+_ADAPTIVE_AVG_POOL = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+_ADAPTIVE_MAX_POOL = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+
 
 class _Averaging(Affine):
-    """The mean over windows: a product with a weight that is positive and never written out."""
+    """A mean over windows: a product with weights that are positive and never written out."""
 
     weight = None
     bias = None
 
-    def __init__(self, name: str, kernel_size: tuple[int, ...], strides: tuple[int, ...]) -> None:
-        super().__init__(name)
-        self.kernel_size, self.strides = kernel_size, strides
-
-    def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        if len(self.kernel_size) == 1:
-            return F.avg_pool1d(x, self.kernel_size, self.strides)
-        return F.avg_pool2d(x, self.kernel_size, self.strides)
-
     def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
-        channels, *size = self.input_dims[0]
-        flat = fold(g)
-        kernel, strides = self.kernel_size, self.strides
-        if len(size) == 1:  # torch has the backward of two axes only
-            flat, size, kernel, strides = flat.unsqueeze(-2), [1, *size], (1, *kernel), (1, *strides)
-        like_input = flat.new_empty((len(flat), channels, *size))  # only its shape is looked at
-        pulled = torch.ops.aten.avg_pool2d_backward(flat, like_input, kernel, strides, [0, 0], False, True, None)
-        return unfold(pulled.reshape(len(flat), *self.input_dims[0]), g)
+        return pull_linear(lambda x: self.apply_weight(x, None), g, self.input_dims[0])
 
     def signed_weight(self) -> SignedWeight:
         return None, None
@@ -55,28 +44,74 @@ class _Averaging(Affine):
         return self.transpose(first, None)
 
 
-class _AveragePooling(_Averaging):
-    def __init__(self, layer: spec.AveragePooling1D | spec.AveragePooling2D) -> None:
-        super().__init__(layer.name, layer.kernel_size, layer.strides or layer.kernel_size)
+class _WindowMean(_Averaging):
+    """The mean over windows of a fixed size."""
+
+    def __init__(
+        self, layer: Named, kernel_size: tuple[int, ...], strides: tuple[int, ...], padding: tuple[int, ...],
+        ceil_mode: bool, count_include_pad: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(layer)
+        self.kernel_size, self.strides, self.padding = kernel_size, strides, padding
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+
+    def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        pool = _AVG_POOL[len(self.kernel_size) - 1]
+        return pool(x, self.kernel_size, self.strides, self.padding, self.ceil_mode, self.count_include_pad)
+
+    def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
+        channels, *size = self.input_dims[0]
+        flat = fold(g)
+        kernel, strides, padding = self.kernel_size, self.strides, self.padding
+        if len(size) == 1:  # torch has the backward of two and three axes only
+            flat, size = flat.unsqueeze(-2), [1, *size]
+            kernel, strides, padding = (1, *kernel), (1, *strides), (0, *padding)
+        backward = (torch.ops.aten.avg_pool2d_backward, torch.ops.aten.avg_pool3d_backward)[len(size) - 2]
+        like_input = flat.new_empty((len(flat), channels, *size))  # only its shape is looked at
+        pulled = backward(
+            flat, like_input, kernel, strides, padding, self.ceil_mode, self.count_include_pad, None
+        )  # fmt: skip
+        return unfold(pulled.reshape(len(flat), *self.input_dims[0]), g)
 
 
-class AveragePooling1D(_AveragePooling):
-    """The mean over windows of a signal."""
+class _DilatedMean(_Averaging):
+    """The mean over windows with gaps, which torch has only for the maximum: a convolution with ones."""
 
-    r_class = "AvgPool1D_Layer"
+    def __init__(self, pooling: _MaxPooling) -> None:
+        super().__init__(pooling)
+        self.pooling = [pooling]  # in a list, so that it is no submodule
+
+    def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        (pooling,) = self.pooling
+        size, out = pooling.input_dims[0][1:], pooling.output_dim[1:]
+        sides: list[int] = []
+        for n, m, k, s, p, d in zip(
+            size, out, pooling.kernel_size, pooling.strides, pooling.padding, pooling.dilation, strict=True
+        ):
+            sides = [p, max(0, (m - 1) * s + (k - 1) * d + 1 - n - p), *sides]
+        channels = x.shape[1]
+        ones = x.new_ones((channels, 1, *pooling.kernel_size)) / math.prod(pooling.kernel_size)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
+        sums = convolve(F.pad(x, sides), ones, None, pooling.strides, 0, pooling.dilation, channels)
+        return sums[(..., *(slice(m) for m in out))]
 
 
-class AveragePooling2D(_AveragePooling):
-    """The mean over windows of an image."""
+class _AdaptiveMean(_Averaging):
+    """The mean over as many windows as there are positions in the output."""
 
-    r_class = "AvgPool2D_Layer"
+    def __init__(self, layer: Named, output_size: tuple[int, ...]) -> None:
+        super().__init__(layer)
+        self.output_size = output_size
+
+    def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        return _ADAPTIVE_AVG_POOL[len(self.output_size) - 1](x, self.output_size)
 
 
-class _GlobalAveraging(_Averaging):
+class _GlobalMean(_Averaging):
     """The mean over all positions, as a product."""
 
-    def __init__(self, name: str, keepdims: bool) -> None:
-        super().__init__(name, (), ())
+    def __init__(self, layer: Named, keepdims: bool) -> None:
+        super().__init__(layer)
         self.keepdims = keepdims
 
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
@@ -98,6 +133,63 @@ def _spread(g: Tensor, dim: tuple[int, ...]) -> Tensor:
     return shared.expand(*g.shape[:2], channels, *size)
 
 
+# -- average ----------------------------------------------------------------------------------------------------
+
+
+class _AveragePooling(_WindowMean):
+    def __init__(self, layer: Any) -> None:
+        super().__init__(
+            layer, layer.kernel_size, layer.strides or layer.kernel_size, layer.padding, layer.ceil_mode,
+            layer.count_include_pad,
+        )  # fmt: skip
+
+
+class AveragePooling1D(_AveragePooling):
+    """The mean over windows of a signal."""
+
+    r_class = "AvgPool1D_Layer"
+
+
+class AveragePooling2D(_AveragePooling):
+    """The mean over windows of an image."""
+
+    r_class = "AvgPool2D_Layer"
+
+
+class AveragePooling3D(_AveragePooling):
+    """The mean over windows of a volume."""
+
+    r_class = "AvgPool3D_Layer"
+
+
+class AdaptiveAveragePooling(_AdaptiveMean):
+    """The mean over as many windows as there are positions in the output."""
+
+    r_class = "AdaptiveAvgPool_Layer"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer, layer.output_size)
+
+
+class GlobalAveragePooling(Carrying):
+    """The mean of each channel over all positions; relevance is shared equally, as in R."""
+
+    r_class = "GlobalAvgPooling"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.keepdims = layer.keepdims
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return _over_positions(torch.mean, inputs[0], self.keepdims)
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        return [_spread(g, self.input_dims[0])]
+
+
+# -- maximum ----------------------------------------------------------------------------------------------------
+
+
 class _Winner(Layer):
     """A maximum: everything goes to the first largest input of each window.
 
@@ -117,7 +209,7 @@ class _Winner(Layer):
         average.input_dims, average.output_dim = self.input_dims, self.output_dim
         return average
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         if at is None:  # nothing is known of the input: as for an input of equal values
             positions = self.winners(g.new_ones(1, *self.input_dims[0]))
         else:
@@ -131,9 +223,7 @@ class _Winner(Layer):
         pulled.scatter_add_(-1, index, source)  # add: windows may overlap
         return [pulled.reshape(*shape[:2], channels, *size)]
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
-        if rule.name == "pass":
-            raise UnsupportedLayerError(f"The LRP rule 'pass' cannot be used for the layer '{self.name}'.")
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
         if rule.winner_takes_all:
             return self.pullback(r, at)
         average = self._average()
@@ -143,35 +233,49 @@ class _Winner(Layer):
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
-    ) -> list[Tensor]:
+    ) -> list[Tensor | None]:
         if rule.winner_takes_all:
             return self.pullback(m, at)
         average = self._average()
-        dx = at.inputs[0] - ref.inputs[0]
-        return average.pullback(m * slope(at.output - ref.output, average.linear(dx)), at)
+        dx, dy = at.inputs[0] - ref.inputs[0], at.output - ref.output
+        mean = average.linear(dx)
+        factor, cancels = window_slope(dy, mean, average.linear(dx.abs()))
+        pulled = average.transpose(m * factor, None)
+        if bool(cancels.any()):  # differences of both signs: give each a share by its square
+            squares = average.linear(dx * dx)
+            share = torch.where(cancels & (squares > 0), dy / squares.clamp(min=torch.finfo(dx.dtype).tiny), 0)
+            pulled = pulled + dx * average.transpose(m * share, None)
+        return [pulled]
 
 
 class _MaxPooling(_Winner):
     lrp_rules: ClassVar[tuple[str, ...]] = ("simple", "epsilon", "alpha_beta")
 
-    def __init__(self, layer: spec.MaxPooling1D | spec.MaxPooling2D) -> None:
-        super().__init__(layer.name)
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
         self.kernel_size, self.strides = layer.kernel_size, layer.strides or layer.kernel_size
+        self.padding, self.dilation, self.ceil_mode = layer.padding, layer.dilation, layer.ceil_mode
 
     def _pool(self, x: Tensor, return_indices: bool) -> Any:
-        pool = (F.max_pool1d, F.max_pool2d)[len(self.kernel_size) - 1]
-        return pool(x, self.kernel_size, self.strides, return_indices=return_indices)
+        pool: Callable[..., Any] = _MAX_POOL[len(self.kernel_size) - 1]
+        return pool(
+            x, self.kernel_size, self.strides, self.padding, self.dilation, self.ceil_mode, return_indices
+        )  # fmt: skip
 
     def linear(self, *inputs: Tensor) -> Tensor:
-        return self._pool(inputs[0], False)
+        out: Tensor = self._pool(inputs[0], False)
+        return out
 
     def winners(self, x: Tensor) -> Tensor:
-        return self._pool(x, True)[1]
+        positions: Tensor = self._pool(x, True)[1]
+        return positions
 
     def averaging(self) -> _Averaging:
-        return _Averaging(self.name, self.kernel_size, self.strides)
+        if set(self.dilation) != {1}:
+            return _DilatedMean(self)
+        return _WindowMean(self, self.kernel_size, self.strides, self.padding, self.ceil_mode)
 
-    def connection_weights(self, g: Tensor) -> list[Tensor]:
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         """Take the first input of each window, as R does; there are no data that could tell the winner."""
         return self.pullback(g, None)
 
@@ -188,13 +292,47 @@ class MaxPooling2D(_MaxPooling):
     r_class = "MaxPool2D_Layer"
 
 
+class MaxPooling3D(_MaxPooling):
+    """The maximum over windows of a volume."""
+
+    r_class = "MaxPool3D_Layer"
+
+
+class AdaptiveMaxPooling(_Winner):
+    """The maximum over as many windows as there are positions in the output."""
+
+    r_class = "AdaptiveMaxPool_Layer"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.output_size = layer.output_size
+
+    def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        pool: Callable[..., Any] = _ADAPTIVE_MAX_POOL[len(self.output_size) - 1]
+        out: tuple[Tensor, Tensor] = pool(x, self.output_size, return_indices=True)
+        return out
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return self._pool(inputs[0])[0]
+
+    def winners(self, x: Tensor) -> Tensor:
+        return self._pool(x)[1]
+
+    def averaging(self) -> _Averaging:
+        return _AdaptiveMean(self, self.output_size)
+
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
+        """Take the first input of each window, like a max pooling."""
+        return self.pullback(g, None)
+
+
 class GlobalMaxPooling(_Winner):
     """The maximum of each channel over all positions."""
 
     r_class = "GlobalMaxPooling"
 
-    def __init__(self, layer: spec.GlobalPooling) -> None:
-        super().__init__(layer.name)
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
         self.keepdims = layer.keepdims
 
     def linear(self, *inputs: Tensor) -> Tensor:
@@ -204,29 +342,19 @@ class GlobalMaxPooling(_Winner):
         return x.flatten(2).argmax(-1)
 
     def averaging(self) -> _Averaging:
-        return _GlobalAveraging(self.name, self.keepdims)
+        return _GlobalMean(self, self.keepdims)
 
-    def connection_weights(self, g: Tensor) -> list[Tensor]:
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         """Share equally among all positions: R's answer depends on whichever data it saw before."""
         return [_spread(g, self.input_dims[0])]
 
 
-class GlobalAveragePooling(Carrying):
-    """The mean of each channel over all positions; relevance is shared equally, as in R."""
-
-    r_class = "GlobalAvgPooling"
-
-    def __init__(self, layer: spec.GlobalPooling) -> None:
-        super().__init__(layer.name)
-        self.keepdims = layer.keepdims
-
-    def linear(self, *inputs: Tensor) -> Tensor:
-        return _over_positions(torch.mean, inputs[0], self.keepdims)
-
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
-        return [_spread(g, self.input_dims[0])]
-
-
-def global_pooling(layer: spec.GlobalPooling) -> Layer:
+def global_pooling(layer: Any) -> Layer:
     """Build the layer that a GlobalPooling spec asks for."""
     return GlobalMaxPooling(layer) if layer.method == "max" else GlobalAveragePooling(layer)
+
+
+def adaptive_pooling(layer: Any) -> Layer:
+    """Build the layer that an AdaptivePooling spec asks for."""
+    return AdaptiveMaxPooling(layer) if layer.method == "max" else AdaptiveAveragePooling(layer)
+

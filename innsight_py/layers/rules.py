@@ -83,6 +83,16 @@ def slope(dy: Tensor, dx: Tensor) -> Tensor:
     return dy / fill_zeros(dx)
 
 
+def window_slope(dy: Tensor, mean: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the slope of a maximum against the mean difference in its window, and where that is of no use.
+
+    Where the differences in a window nearly cancel (their mean is tiny beside `size`, the mean of their absolute
+    values) the slope explodes, or loses the maximum's difference altogether. It is 0 there, and the second tensor True.
+    """
+    cancels = mean.abs() <= (1e-6 if mean.dtype == torch.float64 else 1e-3) * size
+    return torch.where(cancels, torch.zeros_like(dy), slope(dy, mean)), cancels
+
+
 def rescale_factor(activation: Activation, z: Tensor, z_ref: Tensor, y: Tensor, y_ref: Tensor) -> Tensor:
     """Return what the rescale rule multiplies with: the slope of the activation between reference and input.
 

@@ -1,37 +1,14 @@
-"""Layers that move values about: merging, flattening, padding, skipping."""
+"""Layers that move values about: concatenating, reshaping, taking entries, padding, resizing, skipping."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
-from innsight_py import spec_layers as spec
-from innsight_py.layers.base import Carrying, Record, fold, unfold
-from innsight_py.layers.rules import LRPRule
-
-
-class Add(Carrying):
-    """The sum of several inputs. LRP and connection weights give each an equal share, as R does."""
-
-    r_class = "Adding_Layer"
-
-    def __init__(self, layer: spec.Add) -> None:
-        super().__init__(layer.name)
-
-    def linear(self, *inputs: Tensor) -> Tensor:
-        if any(x.shape[1:] != inputs[0].shape[1:] for x in inputs):
-            raise ValueError("all inputs of an Add layer must have one shape")
-        return torch.stack(torch.broadcast_tensors(*inputs)).sum(0) if len(inputs) > 2 else sum(inputs[1:], inputs[0])
-
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
-        return [g] * len(self.input_dims)
-
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule) -> list[Tensor]:
-        return [r / len(self.input_dims)] * len(self.input_dims)
-
-    def connection_weights(self, g: Tensor) -> list[Tensor]:
-        return [g / len(self.input_dims)] * len(self.input_dims)
+from innsight_py.layers.base import Carrying, Record, pull_linear
 
 
 class Concatenate(Carrying):
@@ -39,16 +16,16 @@ class Concatenate(Carrying):
 
     r_class = "Concatenate_Layer"
 
-    def __init__(self, layer: spec.Concatenate) -> None:
-        super().__init__(layer.name)
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
         self.axis = layer.axis
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, self.axis)
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         axis = self.axis if self.axis < 0 else self.axis - 1 - len(self.output_dim)
-        return list(g.split([dim[axis] for dim in self.input_dims], axis))
+        return list(torch.split(g, [dim[axis] for dim in self.input_dims], axis))
 
 
 class Flatten(Carrying):
@@ -56,8 +33,8 @@ class Flatten(Carrying):
 
     r_class = "Flatten_Layer"
 
-    def __init__(self, layer: spec.Flatten) -> None:
-        super().__init__(layer.name)
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
         self.start, self.end = layer.start_dim, layer.end_dim
         self.channels_last = layer.order == "channels_last"
 
@@ -65,44 +42,114 @@ class Flatten(Carrying):
         (x,) = inputs
         return (x.movedim(1, -1) if self.channels_last else x).flatten(self.start, self.end)
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         channels, *size = self.input_dims[0]
         if self.channels_last:
             return [g.reshape(*g.shape[:2], *size, channels).movedim(-1, 2)]
         return [g.reshape(*g.shape[:2], channels, *size)]
 
 
-class Padding(Carrying):
-    """Padding of the last axes with a constant, or with copies of what is there."""
+class Reshape(Carrying):
+    """Another shape for the same numbers in the same order."""
 
-    r_class = "Padding_Layer"
+    r_class = "Reshape_Layer"
 
-    def __init__(self, layer: spec.Padding) -> None:
-        super().__init__(layer.name)
-        self.padding, self.mode, self.value = layer.padding, layer.mode, layer.value
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.shape = layer.shape
 
-    def _sides(self, dims: int) -> tuple[int, ...]:
-        """One number pads all spatial axes (or the features of a table) on all sides."""
-        return self.padding * (2 * max(dims - 1, 1)) if len(self.padding) == 1 else self.padding
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].reshape(inputs[0].shape[0], *self.shape)
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        return [g.reshape(*g.shape[:2], *self.input_dims[0])]
+
+
+class Permute(Carrying):
+    """Axes in another order."""
+
+    r_class = "Permute_Layer"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.axes = layer.axes
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].permute(0, *self.axes)
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        rank = len(self.axes) + 1
+        order = [axis % rank for axis in self.axes]
+        back = [order.index(axis) + 2 for axis in range(1, rank)]
+        return [g.permute(0, 1, *back)]
+
+
+class Take(Carrying):
+    """Entries along an axis. A source that is taken several times gets what all its copies got."""
+
+    r_class = "Take_Layer"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.axis, self.indices = layer.axis, list(layer.indices)
 
     def linear(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
-        sides = self._sides(x.dim() - 1)
+        first, count = self.indices[0], len(self.indices)
+        if self.indices == list(range(first, first + count)):
+            return x.narrow(self.axis, first, count)
+        return x.index_select(self.axis, torch.tensor(self.indices, device=x.device))
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        axis = self.axis if self.axis < 0 else self.axis - 1 - len(self.output_dim)
+        pulled = g.new_zeros((*g.shape[:2], *self.input_dims[0]))
+        return [pulled.index_add_(g.dim() + axis, torch.tensor(self.indices, device=g.device), g)]
+
+
+class Padding(Carrying):
+    """Padding of the last axes with a constant, or with copies of what is there; cutting off, by less than 0."""
+
+    r_class = "Padding_Layer"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.padding, self.mode, self.value = layer.padding, layer.mode, layer.value
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        # One number pads all spatial axes (or the features of a table) on all sides.
+        sides = self.padding * (2 * max(x.dim() - 2, 1)) if len(self.padding) == 1 else self.padding
         if self.mode == "constant":
             return F.pad(x, sides, value=self.value)
         if x.dim() == 2:  # torch pads a table with copies only if it looks like a signal
             return F.pad(x.unsqueeze(1), sides, mode=self.mode).squeeze(1)
         return F.pad(x, sides, mode=self.mode)
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
-        if self.mode != "constant":  # linear all the same: the Jacobian does not depend on where it is taken
-            with torch.enable_grad():
-                anywhere = fold(g).new_zeros((g.shape[0] * g.shape[1], *self.input_dims[0])).requires_grad_()
-                return [unfold(torch.autograd.grad(self.linear(anywhere), anywhere, fold(g))[0], g)]
-        sides, size = self._sides(len(self.input_dims[0])), self.input_dims[0]
-        for i, before in enumerate(sides[0::2]):
-            g = g.narrow(-1 - i, before, size[-1 - i])
-        return [g]
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        return [pull_linear(lambda x: self.linear(x), g, self.input_dims[0])]
+
+
+class Resize(Carrying):
+    """Another number of positions, by copies of the nearest or by interpolation."""
+
+    r_class = "Resize_Layer"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.size, self.mode, self.align_corners = layer.size, layer.mode, layer.align_corners
+        self.scale_factor = layer.scale_factor
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return F.interpolate(
+            inputs[0],
+            size=list(self.size) if self.scale_factor is None else None,
+            scale_factor=None if self.scale_factor is None else list(self.scale_factor),
+            mode=self.mode,
+            align_corners=self.align_corners,
+        )
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        return [pull_linear(lambda x: self.linear(x), g, self.input_dims[0])]
 
 
 class Skipping(Carrying):
@@ -111,11 +158,8 @@ class Skipping(Carrying):
     r_class = "Skipping_Layer"
     is_identity = True
 
-    def __init__(self, layer: spec.Skipping) -> None:
-        super().__init__(layer.name)
-
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0]
 
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor]:
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [g]

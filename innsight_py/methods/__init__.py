@@ -24,7 +24,9 @@ def _runner(method: Callable[P, M], name: str) -> Callable[P, M]:
         return method(*args, **kwargs)
 
     run.__name__ = run.__qualname__ = name
-    run.__doc__ = f"Create a `{method.__name__}`, which documents the arguments: ``{name}(...)`` is ``{method.__name__}(...)``."
+    run.__doc__ = (
+        f"Create a `{method.__name__}`, which documents the arguments: ``{name}(...)`` is ``{method.__name__}(...)``."
+    )
     return run
 
 

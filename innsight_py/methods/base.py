@@ -184,7 +184,9 @@ class Walk:
         self._dtype = DTYPES[method.dtype]
         trace, widest = self.model.row_size()
         self._trace_bytes, self._widest_bytes = trace * self._dtype.itemsize, widest * self._dtype.itemsize
-        self.buffers: Buffers = [None if nodes is None else [None] * len(self.model.inputs) for nodes in self.selection.idx]
+        self.buffers: Buffers = [
+            None if nodes is None else [None] * len(self.model.inputs) for nodes in self.selection.idx
+        ]
         self._preds: list[list[Tensor]] = [[] for _ in self.selection.idx]
         self._goals: list[list[Tensor]] = [[] for _ in self.selection.idx]
         self._no_grad = torch.no_grad()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, checked
@@ -77,7 +76,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
                 "Without times_input=True the method is global: 'data' is not used.", UserWarning, stacklevel=3
             )
 
-        def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor]:
+        def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
             return layer.connection_weights(upper)
 
         rows = self.data[0].shape[0] if times_input else 1

@@ -18,7 +18,7 @@ from innsight_py.methods.gradient import random_source, reference_text, times_di
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
     """Return the rule of DeepLift between a pass over the data and a pass over references."""
 
-    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor]:
+    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
         return layer.deeplift(upper, trace[name], reference[name], rule, skip_activation=skip_activation)
 
     return step

@@ -25,7 +25,7 @@ Points = Callable[[slice, slice], tuple[list[Tensor], list[Tensor] | None]]
 def gradient_step(trace: Trace) -> Step:
     """Return the rule of all gradient methods: the vector-Jacobian product of each layer."""
 
-    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor]:
+    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
         return layer.gradient(upper, trace[name], skip_activation=skip_activation)
 
     return step

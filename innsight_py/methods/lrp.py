@@ -100,7 +100,8 @@ class LRP(InterpretingMethod):
                 trace = walk.model.trace([x[rows] for x in inputs])
                 start = self._start(walk.model, trace)
                 walk.observe(trace, start)
-                for i, nodes, pieces in walk.back(_lrp_step(trace, rules), rows.stop - rows.start, start):
+                ends = {what.node for what in walk.what.values()}
+                for i, nodes, pieces in walk.back(_lrp_step(trace, rules, ends), rows.stop - rows.start, start):
                     for j, piece in enumerate(pieces):
                         if piece is not None:
                             walk.add(i, j, nodes, rows, piece)
@@ -143,9 +144,9 @@ class LRP(InterpretingMethod):
         ]
 
 
-def _lrp_step(trace: Trace, rules: Mapping[str, LRPRule]) -> Step:
-    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor]:
-        return layer.lrp(upper, trace[name], rules[name])
+def _lrp_step(trace: Trace, rules: Mapping[str, LRPRule], ends: set[str]) -> Step:
+    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
+        return layer.lrp(upper, trace[name], rules[name], is_output=name in ends)
 
     return step
 

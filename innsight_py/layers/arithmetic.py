@@ -1,0 +1,147 @@
+"""Layers that combine several inputs, or the entries of one: sums, products, means."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from innsight_py.layers.base import Carrying, Layer, Record, align, sum_to
+from innsight_py.layers.rules import DeepLiftRule, LRPRule, lrp_denominator
+
+
+class Add(Carrying):
+    """The sum of several inputs. LRP and connection weights give each an equal share, as R does."""
+
+    r_class = "Adding_Layer"
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        rank = max(x.dim() for x in inputs)
+        total = align(inputs[0], rank)
+        for x in inputs[1:]:
+            total = total + align(x, rank)
+        return total
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        return [sum_to(g, dim) for dim in self.input_dims]
+
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+        return self.pullback(r / len(self.input_dims), at)
+
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
+        return self.pullback(g / len(self.input_dims), None)
+
+
+class Reduce(Carrying):
+    """The sum or the mean over some axes. LRP and connection weights give each entry an equal share."""
+
+    r_class = "Reduce_Layer"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self.method, self.axes, self.keepdims = layer.method, layer.axes, layer.keepdims
+
+    def _axes(self) -> tuple[int, ...]:
+        rank = len(self.input_dims[0]) + 1
+        axes = tuple(axis % rank for axis in self.axes)
+        if 0 in axes or max(abs(axis) for axis in self.axes) > rank:
+            raise ValueError(f"there are no axes {self.axes} beside the batch")
+        return axes
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        reduce = torch.mean if self.method == "mean" else torch.sum
+        return reduce(inputs[0], dim=self._axes(), keepdim=self.keepdims)
+
+    def _count(self) -> int:
+        return math.prod(self.input_dims[0][axis - 1] for axis in self._axes())
+
+    def _spread(self, g: Tensor) -> Tensor:
+        if not self.keepdims:
+            for axis in sorted(self._axes()):
+                g = g.unsqueeze(axis + 1)
+        return g.expand(*g.shape[:2], *self.input_dims[0])
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        return [self._spread(g / self._count() if self.method == "mean" else g)]
+
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+        return [self._spread(r / self._count())]
+
+    def connection_weights(self, g: Tensor) -> list[Tensor | None]:
+        return [self._spread(g / self._count())]
+
+
+class _Product(Layer):
+    """A product of two inputs that both depend on the model's: linear in each.
+
+    DeepLift gives each factor its difference times the mean of the other, which is exact:
+    ``xy - x'y' = (x - x')(y + y')/2 + (y - y')(x + x')/2``. The gradient is the same where the reference is the input.
+    """
+
+    def pull_left(self, g: Tensor, right: Tensor) -> Tensor:
+        """Take `g` to the left factor, given the right one."""
+        raise NotImplementedError
+
+    def pull_right(self, g: Tensor, left: Tensor) -> Tensor:
+        """Take `g` to the right factor, given the left one."""
+        raise NotImplementedError
+
+    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        assert at is not None
+        left, right = at.inputs
+        return [self.pull_left(g, right), self.pull_right(g, left)]
+
+    def deeplift(
+        self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
+    ) -> list[Tensor | None]:
+        left, right = (0.5 * (x + x_ref) for x, x_ref in zip(at.inputs, ref.inputs, strict=True))
+        return [self.pull_left(m, right), self.pull_right(m, left)]
+
+
+class Multiply(_Product):
+    """The product entry by entry, of instances that broadcast. LRP gives each factor an equal share."""
+
+    r_class = "Multiply_Layer"
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        left, right = (align(x, max(y.dim() for y in inputs)) for x in inputs)
+        return left * right
+
+    def _pull(self, g: Tensor, other: Tensor, dim: tuple[int, ...]) -> Tensor:
+        return sum_to(g * align(other, g.dim() - 1), dim)
+
+    def pull_left(self, g: Tensor, right: Tensor) -> Tensor:
+        return self._pull(g, right, self.input_dims[0])
+
+    def pull_right(self, g: Tensor, left: Tensor) -> Tensor:
+        return self._pull(g, left, self.input_dims[1])
+
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+        return [sum_to(0.5 * r, dim) for dim in self.input_dims]
+
+
+class MatMul(_Product):
+    """The matrix product along the last two axes. LRP gives each factor half, shared out in proportion to its terms."""
+
+    r_class = "MatMul_Layer"
+    lrp_rules: ClassVar[tuple[str, ...]] = ("simple", "epsilon")
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        left, right = inputs
+        if min(left.dim(), right.dim()) < 3:
+            raise ValueError("a matrix product needs instances with two axes")
+        rank = max(left.dim(), right.dim())
+        return align(left, rank) @ align(right, rank)
+
+    def pull_left(self, g: Tensor, right: Tensor) -> Tensor:
+        return sum_to(g @ align(right, g.dim() - 1).transpose(-1, -2), self.input_dims[0])
+
+    def pull_right(self, g: Tensor, left: Tensor) -> Tensor:
+        return sum_to(align(left, g.dim() - 1).transpose(-1, -2) @ g, self.input_dims[1])
+
+    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+        left, right = at.inputs
+        share = 0.5 * r / lrp_denominator(at.output, rule)
+        return [left * self.pull_left(share, right), right * self.pull_right(share, left)]
