@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from innsight_py.converters.torch_operators import TABLE, Operator, Value, Writer, refuse, without_one
+from innsight_py.converters.torch_operators import TABLE, Operator, Value, Writer, operator_name, refuse, without_one
 from innsight_py.spec import SpecError
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -135,8 +135,9 @@ def _trace(model: nn.Module, input_dim: Sequence[tuple[int, ...]]) -> torch.expo
         warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
         try:
             program = torch.export.export(model, examples, strict=False)
-            # Without decompositions at first: in-place operators become plain ones, and no more than that.
-            decompositions = torch.export.default_decompositions() if _lacks_entries(program) else {}
+            if _can_be_read(program):
+                return program
+            decompositions = torch.export.default_decompositions()
             for op in [op for op in decompositions if op.name() in TABLE]:
                 del decompositions[op]
             return program.run_decompositions(decompositions)
@@ -149,14 +150,32 @@ def _trace(model: nn.Module, input_dim: Sequence[tuple[int, ...]]) -> torch.expo
             ) from error
 
 
-def _lacks_entries(program: torch.export.ExportedProgram) -> bool:
-    """Tell whether some operator has no entry under its own name or that of its form that changes nothing in place."""
+def _can_be_read(program: torch.export.ExportedProgram) -> bool:
+    """Tell whether every operator has an entry, and those that work in place change nothing but what they are given."""
+
+    def is_view(node: fx.Node) -> bool:
+        returns = node.target._schema.returns if isinstance(node.target, torch._ops.OpOverload) else []
+        return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
     for node in program.graph.nodes:
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-            name, dot, overload = node.target.name().partition(".")
-            if name.rstrip("_") + dot + overload not in TABLE and name + dot + overload not in TABLE:
-                return True
-    return False
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if node.meta.get("val") is not None and operator_name(node) not in TABLE and not _is_constant(node):
+            return False
+        if node.target._schema.is_mutable:
+            changed = node.args[0]
+            if not isinstance(changed, fx.Node) or is_view(changed) or any(is_view(user) for user in changed.users):
+                return False
+    return True
+
+
+def _is_mutable(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _is_constant(node: fx.Node) -> bool:
+    """Tell whether a value is computed from no tensor at all (an ``arange``, for example)."""
+    return not node.all_input_nodes
 
 
 class _Translation(Writer):
@@ -167,6 +186,7 @@ class _Translation(Writer):
         self.program, self.input_dim = program, input_dim
         self.constants: dict[str, Tensor] = {}
         self.known: dict[str, Value] = {}  # of fx node: the layer or input with its value
+        self.same: dict[str, set[str]] = {}  # of fx node: those whose value it shares because it was changed in place
         self.parts: dict[str, list[Value]] = {}  # of fx node with several results: these
         self.deferred: set[fx.Node] = set()  # nodes with several results and no entry in the table
         signature = program.graph_signature
@@ -229,8 +249,8 @@ class _Translation(Writer):
 
     def _read(self, node: fx.Node) -> None:
         sources = [n.name for n in node.all_input_nodes if n.name in self.known or n.name in self.parts]
-        if node.meta.get("val") is None:
-            return  # an assertion about the kind of a tensor
+        if node.meta.get("val") is None or not (node.users or node.name in self.kept or _is_mutable(node)):
+            return  # an assertion about the kind of a tensor, or of no use to anybody
         if node.target is operator.getitem:
             self._take_part(node, sources)
         elif not sources:
@@ -282,9 +302,21 @@ class _Translation(Writer):
             self.parts[node.name] = result
         else:
             self.known[node.name] = result
+            if _is_mutable(node):
+                self._changed_in_place(node, result)
             expected = _shape(node.meta["val"]) if isinstance(node.meta["val"], Tensor) else result.shape
             if result.shape != expected:
                 raise SpecError(f"The operator {call.name} at {place} was read as {result.shape}, it gives {expected}.")
+
+
+    def _changed_in_place(self, node: fx.Node, result: Value) -> None:
+        """Let all names of a tensor that was changed mean its new value from here on."""
+        first = node.all_input_nodes[0].name
+        names = self.same.setdefault(first, {first})
+        names.add(node.name)
+        self.same[node.name] = names
+        for name in names:
+            self.known[name] = result
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ class Operator:
     def __init__(self, node: fx.Node, constants: dict[str, Tensor], known: dict[str, Value], place: str) -> None:
         assert isinstance(node.target, torch._ops.OpOverload)
         self.node, self.place = node, place
-        self.name = node.target.name()  # "aten::conv2d"
+        self.name = operator_name(node)
         self.arguments: dict[str, Any] = {}
         self._constants, self._known = constants, known
         for i, argument in enumerate(node.target._schema.arguments):
@@ -75,6 +75,13 @@ class Operator:
     def only_user_of_input(self) -> bool:
         """Whether nothing else uses the first input."""
         return len(self.node.all_input_nodes[0].users) == 1
+
+
+def operator_name(node: fx.Node) -> str:
+    """Return the name of an operator, ``"aten::conv2d"``; one that works in place has that of its plain form."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    name, dot, overload = node.target.name().partition(".")
+    return (name.rstrip("_") if node.target._schema.is_mutable else name) + dot + overload
 
 
 Reader = Callable[["Writer", Operator], "Value | list[Value] | None"]
@@ -1025,6 +1032,12 @@ def _pixel_shuffle(write: Writer, call: Operator) -> Value:
     r = call["upscale_factor"]
     cut = write.reshape(x, (*lead, channels // r**2, r, r, height, width))
     return write.reshape(write.permute(cut, [*range(n), n, n + 3, n + 1, n + 4, n + 2]), call.shape)
+
+
+@translates("detach")
+def _detach(write: Writer, call: Operator) -> Value:
+    """Stop gradients, as the model asks for; what else it should mean the other methods cannot know."""
+    return without_one(write, call, call.shape, None)
 
 
 @translates(

@@ -91,7 +91,7 @@ class Converter:
         self.dtype = dtype
         self.model = ConvertedModel(spec, DTYPES[dtype])
         if reading.run is not None:
-            compare_with_original(reading)
+            compare_with_original(reading, self.model)
         self.input_dim = list(spec.input_dim)
         self.output_dim = list(self.model.output_dims)
         self.input_names = self._names(input_names, spec.input_names, self.input_dim, "input_names", None)
@@ -121,7 +121,7 @@ class Converter:
         with self._lock:
             other = self._others.get(wanted)
             if other is None or other.device != device:
-                other = ConvertedModel(self._spec, wanted).to(device)
+                other = ConvertedModel(self._spec, wanted, like=self.model).to(device)
                 self._others[wanted] = other
             return other
 
@@ -153,7 +153,7 @@ def convert(model: Any, **kwargs: Any) -> Converter:
     return Converter(model, **kwargs)
 
 
-def compare_with_original(reading: Reading) -> None:
+def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
     """Run random inputs through the original and the converted model, and refuse one that computes something else.
 
     In double precision; in single where the original has constants or casts of single precision. Two rows, so that a
@@ -178,13 +178,13 @@ def compare_with_original(reading: Reading) -> None:
                 raise
             continue
         with torch.no_grad():
-            found = ConvertedModel(spec, dtype)(*inputs)
+            found = ConvertedModel(spec, dtype, like=model)(*inputs)
         pairs = enumerate(zip(found, expected, strict=True), start=1)
         wrong = next((n for n, (a, b) in pairs if a.shape != b.shape or _differ(a, b, tolerance)), None)
         if wrong is None:
             return
     raise SpecError(
-        f"Output {wrong} of the converted model is not the original's: {_first_difference(reading, inputs)}"
+        f"Output {wrong} of the converted model is not the original's: {_first_difference(reading, model, inputs)}"
     )
 
 
@@ -194,11 +194,11 @@ def _differ(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
     return not torch.allclose(ours, theirs.to(ours.dtype), rtol=0, atol=tolerance * scale, equal_nan=True)
 
 
-def _first_difference(reading: Reading, inputs: Sequence[Tensor]) -> str:
+def _first_difference(reading: Reading, model: ConvertedModel, inputs: Sequence[Tensor]) -> str:
     """Say which layer is the first to differ for the first of the instances alone."""
     rows = [x[:1] for x in inputs]
     with torch.no_grad():
-        trace = ConvertedModel(reading.spec, rows[0].dtype).trace(rows)
+        trace = ConvertedModel(reading.spec, rows[0].dtype, like=model).trace(rows)
     theirs = reading.values(rows) if reading.values is not None else {}
     for layer in reading.spec.layers:
         value = theirs.get(layer.name)

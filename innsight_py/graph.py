@@ -86,6 +86,8 @@ class ConvertedModel(nn.Module):
         The checked spec. Its shapes are checked here by a dry run.
     dtype : torch.dtype
         Precision of all parameters.
+    like : ConvertedModel, optional
+        A model of the same spec, whose shapes are taken over instead of finding them out again.
 
     Raises
     ------
@@ -93,7 +95,9 @@ class ConvertedModel(nn.Module):
         If a layer cannot take the shape that comes to it, or a given shape is not the computed one.
     """
 
-    def __init__(self, spec: ModelSpec, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, spec: ModelSpec, dtype: torch.dtype = torch.float32, like: ConvertedModel | None = None
+    ) -> None:
         super().__init__()
         self.inputs = spec.inputs
         self.input_dims = spec.input_dim
@@ -105,7 +109,11 @@ class ConvertedModel(nn.Module):
         self.eval()
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
         self._last_use = self._find_last_use()
-        self._dry_run(spec, dtype)
+        if like is None:
+            self._dry_run(spec, dtype)
+        else:
+            for layer, other in zip(self._layers(), like._layers(), strict=True):
+                layer.input_dims, layer.output_dim = other.input_dims, other.output_dim
         self.output_dims = tuple(self.layer(name).output_dim for name in self.outputs)
 
     # -- structure ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Types, keys and defaults are those of R innsight; numbers that count (axes) are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -37,6 +38,8 @@ def _tensor(value: Any, finite: bool = True) -> torch.Tensor:
         raise ValueError("expected an array of real numbers")
     if tensor.dtype != torch.float64:
         tensor = tensor.to(torch.float32 if tensor.is_floating_point() else torch.float64)
+    if math.isfinite(float(tensor.sum())):  # then all of them are
+        return tensor
     if bool(tensor.isnan().any()) or (finite and bool(tensor.isinf().any())):
         raise ValueError("expected finite numbers")
     return tensor
