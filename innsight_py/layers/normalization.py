@@ -110,13 +110,17 @@ class Scale(_Diagonal):
 
 
 class Standardize(Layer):
-    """Blocks of an instance, each less its mean over its root mean square.
+    r"""Blocks of an instance, each less its mean over its root mean square.
 
-    With deviations c, their mean square v and ``s = 1 / sqrt(v + eps)`` the output is ``c s``. DeepLift goes through
-    the pieces by rules that are exact: the centring is linear; a product gives each factor its difference times the
-    mean of the other; ``s`` changes with v, and v with c, along their secants. The secant of s is
-    ``-1 / (a a' (a + a'))`` with ``a = sqrt(v + eps)``: nothing to divide by where the reference is the input, and
-    the gradient is the same formula there.
+    With deviations c, their mean square v and :math:`s = 1 / \sqrt{v + \varepsilon}` the output is :math:`y = c s`.
+    DeepLift goes through the pieces by rules that are exact: the centring is linear, v and s change along their
+    secants, and the product :math:`cs - c's' = (\lambda s + (1 - \lambda) s')(c - c') + ((1 - \lambda) c + \lambda c')(s - s')`
+    is split with :math:`\lambda = s' / (s + s')`. Then everything falls into
+
+    .. math:: m^c_i = h m_i - \frac{h^2}{4n} (c_i + c'_i) \sum_j m_j (y_j + y'_j), \quad h = \frac{2 s s'}{s + s'}
+
+    whose terms stay small even where a reference is constant, so that its s' is huge, and which is the gradient where
+    the reference is the input.
     """
 
     r_class = "Standardize_Layer"
@@ -132,15 +136,15 @@ class Standardize(Layer):
         return x.reshape(*lead, self.groups, -1)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the deviations and the root of their mean square."""
+        """Return the deviations c and what they are multiplied by, s."""
         blocks = self._blocks(x)
         c = blocks - blocks.mean(-1, keepdim=True) if self.center else blocks
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
-        return c, (c.square().mean(-1, keepdim=True) + eps).sqrt()
+        return c, (c.square().mean(-1, keepdim=True) + eps).rsqrt()
 
     def linear(self, *inputs: Tensor) -> Tensor:
-        c, a = self._parts(inputs[0])
-        return (c / a).reshape(inputs[0].shape)
+        c, s = self._parts(inputs[0])
+        return (c * s).reshape(inputs[0].shape)
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         assert at is not None
@@ -152,12 +156,12 @@ class Standardize(Layer):
         return [self._secant(m, at, ref)]
 
     def _secant(self, m: Tensor, at: Record, ref: Record) -> Tensor:
-        c, a = at.once("parts", lambda: self._parts(at.inputs[0]))
-        c_ref, a_ref = ref.once("parts", lambda: self._parts(ref.inputs[0]))
+        c, s = at.once("parts", lambda: self._parts(at.inputs[0]))
+        c_ref, s_ref = ref.once("parts", lambda: self._parts(ref.inputs[0]))
         blocks = self._blocks(m)
-        mean_c = 0.5 * (c + c_ref)
-        through_s = (blocks * mean_c).sum(-1, keepdim=True) * (-1 / (a * a_ref * (a + a_ref)))
-        through_c = 0.5 * (1 / a + 1 / a_ref) * blocks + through_s * (2 / c.shape[-1]) * mean_c
+        h = 2 * s * s_ref / (s + s_ref)
+        total = (blocks * (c * s + c_ref * s_ref)).sum(-1, keepdim=True)
+        pulled = h * (blocks - h * (c + c_ref) * total / (4 * c.shape[-1]))
         if self.center:
-            through_c = through_c - through_c.mean(-1, keepdim=True)
-        return through_c.reshape(*through_c.shape[:2], *self.input_dims[0])
+            pulled = pulled - pulled.mean(-1, keepdim=True)
+        return pulled.reshape(*pulled.shape[:2], *self.input_dims[0])
