@@ -33,7 +33,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
-    install(session, ".", "ruff", "mypy", "pandas-stubs", "types-tqdm")
+    install(session, ".", "ruff", "mypy", "types-tqdm")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     config = Path("pyproject.toml").resolve()

@@ -105,7 +105,8 @@ def _nodes(model: Mapping[str, Any], key: str, default: int, layers: int) -> lis
 
 def _edges(layers: Sequence[Mapping[str, Any]]) -> tuple[list[list[int]], list[list[int]]]:
     """Read where each layer's inputs come from and where its output goes, with R's defaults and warnings."""
-    sources, targets = [], []
+    sources: list[list[int]] = []
+    targets: list[list[int]] = []
     for i, layer in enumerate(layers, start=1):
         for key, default, edges in (
             ("input_layers", max(i - 1, 0), sources),

@@ -5,9 +5,9 @@ is given a single instance, so that every value is one row's and the place of th
 layers move it about and merge it with others); the layers then run that program for many rows at once. A value whose
 first axis has one entry loses it: there the batch goes.
 
-Each operator that has an entry in the table (`innsight_py.converters.torch_operators`) becomes a layer of the model
-spec, or a few. Those without one are decomposed into smaller ones first; what has no entry then becomes a layer that
-the gradient methods alone can work through.
+Each operator that has an entry in the table (`torch_operators`, `torch_arithmetic`, `torch_structure`) becomes a layer
+of the model spec, or a few. Those without one are decomposed into smaller ones first; what has no entry then becomes a
+layer that the gradient methods alone can work through.
 
 The user's module is never touched: a copy of it is put into evaluation mode and traced.
 """
@@ -21,26 +21,28 @@ import logging
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from innsight_py.converters import torch_arithmetic, torch_operators, torch_structure  # noqa: F401 (fill the table)
+from innsight_py.converters.torch_writer import TABLE, Operator, Value, Writer, operator_name, refuse, without_one
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from innsight_py.converters.torch_operators import TABLE, Operator, Value, Writer, operator_name, refuse, without_one
 from innsight_py.spec import SpecError
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+Values = Callable[[Sequence[Tensor]], Mapping[str, Tensor]]
 
 
-def read(model: nn.Module, input_dim: tuple[tuple[int, ...], ...] | None) -> tuple[dict[str, Any], Run, Run]:
+def read(model: nn.Module, input_dim: tuple[tuple[int, ...], ...] | None) -> tuple[dict[str, Any], Run, Values]:
     """Trace a module and write its model spec.
 
     Parameters
     ----------
     model : torch.nn.Module
-        The user's module, of which a copy is read; it takes one tensor an input, batch first, and returns one or several.
+        The user's module, of which a copy is read; it takes one tensor an input, batch first, and returns one or more.
     input_dim : tuple of tuple of int
         Shape of each input without the batch axis.
 
@@ -140,7 +142,8 @@ def _trace(model: nn.Module, input_dim: Sequence[tuple[int, ...]]) -> torch.expo
             decompositions = torch.export.default_decompositions()
             for op in [op for op in decompositions if op.name() in TABLE]:
                 del decompositions[op]
-            return program.run_decompositions(decompositions)
+            decomposed: torch.export.ExportedProgram = program.run_decompositions(decompositions)
+            return decomposed
         except Exception as error:  # torch.export raises whatever the module's code runs into
             first = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise SpecError(
@@ -307,7 +310,6 @@ class _Translation(Writer):
             expected = _shape(node.meta["val"]) if isinstance(node.meta["val"], Tensor) else result.shape
             if result.shape != expected:
                 raise SpecError(f"The operator {call.name} at {place} was read as {result.shape}, it gives {expected}.")
-
 
     def _changed_in_place(self, node: fx.Node, result: Value) -> None:
         """Let all names of a tensor that was changed mean its new value from here on."""

@@ -23,7 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class WrongType(ValueError):
+class WrongTypeError(ValueError):
     """Raised inside a validator for a value of the wrong kind; leaves `checked` as a TypeError.
 
     (pydantic only catches ValueError and AssertionError.)
@@ -59,16 +59,16 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def _flag(value: object) -> bool:
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    raise WrongType("True or False")
+    raise WrongTypeError("True or False")
 
 
 def _whole_number(value: object) -> int:
     if isinstance(value, bool | np.bool_):
-        raise WrongType("a whole number")
+        raise WrongTypeError("a whole number")
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise WrongType("a whole number") from None
+        raise WrongTypeError("a whole number") from None
 
 
 def _count(value: object) -> int:
@@ -80,7 +80,7 @@ def _count(value: object) -> int:
 
 def _number(value: object) -> float:
     if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__"):
-        raise WrongType("a finite number")
+        raise WrongTypeError("a finite number")
     number = float(value)
     if not math.isfinite(number):
         raise ValueError("a finite number")
@@ -99,8 +99,8 @@ def _seed(value: object) -> int | torch.Generator | None:
         return value
     try:
         number = _whole_number(value)
-    except WrongType:
-        raise WrongType("a whole number, a torch.Generator or None") from None
+    except WrongTypeError:
+        raise WrongTypeError("a whole number, a torch.Generator or None") from None
     if number < 0:
         raise ValueError("a whole number of at least 0, a torch.Generator or None")
     return number
@@ -119,11 +119,11 @@ Seed = Annotated[int | torch.Generator | None, PlainValidator(_seed)]
 
 
 def instance_of(cls: type) -> BeforeValidator:
-    """Validator that refuses everything that is not a `cls`, naming what came."""
+    """Return a validator that refuses everything that is not a `cls`, naming what came."""
 
     def check(value: object) -> object:
         if not isinstance(value, cls):
-            raise WrongType(f"a {cls.__name__}")
+            raise WrongTypeError(f"a {cls.__name__}")
         return value
 
     return BeforeValidator(check)
@@ -133,7 +133,7 @@ def _expected(error: Mapping[str, Any]) -> tuple[str, bool]:
     """Return what was expected by a failed check and whether the type was wrong."""
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, ValueError):
-        return str(cause), isinstance(cause, WrongType)
+        return str(cause), isinstance(cause, WrongTypeError)
     if error["type"] == "literal_error":
         return f"one of {error['ctx']['expected']}", not isinstance(error["input"], str)
     message = error["msg"]

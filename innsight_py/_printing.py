@@ -171,11 +171,11 @@ def converter_html(converter: Converter) -> str:
         for i, names in enumerate(layers, start=1):
             for label, axis in zip(_axis_labels(names, what == "Output"), names, strict=True):
                 rows.append((f"{what} layer {i}", label, str(len(axis)), _shortened(axis, label, 120)))
-    layers = [(str(i), *row) for i, row in enumerate(_layer_rows(converter), start=1)]
+    table = [(str(i), *row) for i, row in enumerate(_layer_rows(converter), start=1)]
     return (
         "<p><strong>Converter</strong> (innsight)</p>"
         + _table(("", "axis", "size", "names"), rows)
-        + _table(("", "layer", "input_dim", "output_dim"), layers)
+        + _table(("", "layer", "input_dim", "output_dim"), table)
     )
 
 

@@ -103,7 +103,8 @@ def check_activation(name: str, params: Mapping[str, Any]) -> None:
                 f"the activation '{name}' has no parameter '{key}'{suggestion(key, known)} Its parameters: {allowed}."
             )
         expected = type(known[key])
-        fits = isinstance(value, {float: int | float, tuple: tuple | list}.get(expected, expected))
+        accepted: dict[type, Any] = {float: int | float, tuple: tuple | list}
+        fits = isinstance(value, accepted.get(expected, expected))
         if not fits or isinstance(value, bool):
             raise ValueError(
                 f"parameter '{key}' of the activation '{name}': expected a {expected.__name__}, got {describe(value)}."

@@ -14,7 +14,7 @@ from innsight_py._printing import converter_html, converter_text
 from innsight_py.converters import Reading, read_model
 from innsight_py.graph import ConvertedModel
 from innsight_py.names import LayerNames, default_names, read_names
-from innsight_py.spec import ModelSpec, SpecError, parse_dims, spec_as_dict
+from innsight_py.spec import SpecError, parse_dims, spec_as_dict
 
 DTYPES = {"float": torch.float32, "double": torch.float64}
 

@@ -95,9 +95,7 @@ class ConvertedModel(nn.Module):
         If a layer cannot take the shape that comes to it, or a given shape is not the computed one.
     """
 
-    def __init__(
-        self, spec: ModelSpec, dtype: torch.dtype = torch.float32, like: ConvertedModel | None = None
-    ) -> None:
+    def __init__(self, spec: ModelSpec, dtype: torch.dtype = torch.float32, like: ConvertedModel | None = None) -> None:
         super().__init__()
         self.inputs = spec.inputs
         self.input_dims = spec.input_dim
@@ -154,7 +152,7 @@ class ConvertedModel(nn.Module):
         return sum(sizes), widest
 
     def _layers(self) -> Iterable[Layer]:
-        return iter(self.layers)  # type: ignore[arg-type]
+        return (layer for layer in self.layers if isinstance(layer, Layer))
 
     def _find_last_use(self) -> dict[str, int]:
         last = {source: i for i, node in enumerate(self.nodes) for source in node.inputs}

@@ -7,15 +7,15 @@ list of strings or a `pandas.Categorical`, whose categories then fix the order i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from innsight_py._checks import describe
 
-AxisNames = list[str] | pd.Categorical
-LayerNames = list[AxisNames]
+AxisNames: TypeAlias = list[str] | pd.Categorical
+LayerNames: TypeAlias = list[AxisNames]
 
 _AXIS_LETTERS = {1: ("X",), 2: ("C", "L"), 3: ("C", "H", "W")}
 
@@ -110,7 +110,8 @@ def _labels(axis: Any, argument: str) -> AxisNames:
     if isinstance(axis, pd.Series | pd.Index):
         axis = axis.array
     if isinstance(axis, pd.Categorical):
-        return axis
+        categorical: pd.Categorical = axis
+        return categorical
     for label in axis:
         if not isinstance(label, str):
             raise TypeError(f"Argument '{argument}': expected labels that are strings, got {describe(label)}.")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from innsight_py._checks import WrongType, describe, suggestion
+from innsight_py._checks import describe, suggestion
 from innsight_py.names import LayerNames
 
 #: As many nodes of the first output layer are explained where nothing is said.
@@ -158,6 +158,3 @@ def _position(label: str, names: list[str]) -> int:
             f"Output nodes: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
         )
     return names.index(label)
-
-
-__all__ = ["DEFAULT_NODES", "Selection", "WrongType", "select_outputs"]

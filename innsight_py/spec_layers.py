@@ -5,158 +5,36 @@ Types, keys and defaults are those of R innsight; numbers that count (axes) are 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from innsight_py.activations import activation_names, check_activation
+from innsight_py.activations import check_activation
+from innsight_py.spec_fields import (
+    read_activation_name,
+    read_any_array,
+    read_any_sides,
+    read_array,
+    read_axes,
+    read_axis,
+    read_dims,
+    read_maybe_infinite,
+    read_names,
+    read_numbers,
+    read_per_axis,
+    read_sides,
+    read_whole_numbers,
+)
 
 
 class SpecError(ValueError):
     """A model spec that cannot be read; the message names the layer, the key, what was found and expected."""
 
 
-def _tensor(value: Any, finite: bool = True) -> torch.Tensor:
-    """Copy numbers into a tensor of our own: float64 stays, lower precisions become float32, the rest float64."""
-    if isinstance(value, torch.Tensor):
-        tensor = value.detach().clone()
-    else:
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            raise ValueError("expected numbers in a rectangular array") from None
-        if array.dtype.kind not in "iuf":
-            raise ValueError("expected an array of numbers")
-        tensor = torch.tensor(
-            array.astype(np.float64) if array.dtype.itemsize > 4 or array.dtype.kind in "iu" else array
-        )
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise ValueError("expected an array of real numbers")
-    if tensor.dtype != torch.float64:
-        tensor = tensor.to(torch.float32 if tensor.is_floating_point() else torch.float64)
-    if math.isfinite(float(tensor.sum())):  # then all of them are
-        return tensor
-    if bool(tensor.isnan().any()) or (finite and bool(tensor.isinf().any())):
-        raise ValueError("expected finite numbers")
-    return tensor
-
-
-def _array(ndim: int, axes: str) -> PlainValidator:
-    def read(value: Any) -> torch.Tensor:
-        tensor = _tensor(value)
-        if tensor.dim() != ndim:
-            raise ValueError(f"expected an array with the axes {axes}")
-        return tensor
-
-    return PlainValidator(read)
-
-
-def _any_array(value: Any) -> torch.Tensor:
-    return _tensor(value)
-
-
-def _maybe_infinite(value: Any) -> torch.Tensor:
-    return _tensor(value, finite=False)  # a mask of attention is a shift by minus infinity
-
-
-def _whole_numbers(value: Any, least: int) -> tuple[int, ...]:
-    entries = value if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
-    numbers = []
-    for entry in entries:
-        if isinstance(entry, bool) or not hasattr(entry, "__index__"):
-            raise ValueError("expected whole numbers")
-        numbers.append(int(entry.__index__()))
-    if not numbers or min(numbers) < least:
-        raise ValueError(f"expected whole numbers of at least {least}")
-    return tuple(numbers)
-
-
-def _per_axis(axes: int, least: int = 1) -> BeforeValidator:
-    """One number for all spatial axes, or one for each."""
-
-    def read(value: Any) -> tuple[int, ...]:
-        numbers = _whole_numbers(value, least)
-        if len(numbers) == 1:
-            return numbers * axes
-        if len(numbers) != axes:
-            raise ValueError(f"expected 1 or {axes} numbers" if axes > 1 else "expected one number")
-        return numbers
-
-    return BeforeValidator(read)
-
-
-def _sides(axes: int) -> BeforeValidator:
-    """Read padding in torch's order, last axis first: (left, right[, top, bottom[, front, back]])."""
-
-    def read(value: Any) -> tuple[int, ...]:
-        numbers = _whole_numbers(value, 0)
-        if len(numbers) == 1:
-            return numbers * (2 * axes)
-        if axes > 1 and len(numbers) == axes:  # (left and right, top and bottom, ...)
-            return tuple(number for number in numbers for _ in range(2))
-        if len(numbers) != 2 * axes:
-            raise ValueError("expected 1 or 2 numbers" if axes == 1 else f"expected 1, {axes} or {2 * axes} numbers")
-        return numbers
-
-    return BeforeValidator(read)
-
-
-def _any_sides(value: Any) -> tuple[int, ...]:
-    numbers = _whole_numbers(value, -(10**6))
-    if len(numbers) != 1 and len(numbers) % 2:
-        raise ValueError("expected 1 number, or two for each axis: (left, right[, top, bottom[, ...]])")
-    return numbers
-
-
-def _dims(value: Any) -> Any:
-    """One shape, or a list of shapes for a layer that merges several."""
-    if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
-        entries = list(value)
-        if entries and all(isinstance(entry, Iterable) and not isinstance(entry, str) for entry in entries):
-            return tuple(_whole_numbers(entry, 1) for entry in entries)
-        value = entries
-    return _whole_numbers(value, 1)
-
-
-def _activation(value: Any) -> str:
-    if not isinstance(value, str) or value not in activation_names():
-        raise ValueError(f"expected one of {', '.join(activation_names())}")
-    return value
-
-
-def _axis(value: Any) -> int:
-    numbers = _whole_numbers(value, -(10**6))
-    if len(numbers) != 1 or numbers[0] == 0:
-        raise ValueError("expected one axis other than 0, which is the batch")
-    return numbers[0]
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    entries = value if isinstance(value, list | tuple) else [value]
-    if not entries or not all(isinstance(entry, int | float) and entry > 0 for entry in entries):
-        raise ValueError("expected numbers above 0")
-    return tuple(float(entry) for entry in entries)
-
-
-def _axes(value: Any) -> tuple[int, ...]:
-    entries = value if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
-    return tuple(_axis(entry) for entry in entries)
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError("expected a list of names of layers or inputs")
-    return tuple(names)
-
-
-Vector = Annotated[torch.Tensor, _array(1, "(features)")]
-Dims = Annotated[Any, BeforeValidator(_dims)]
-ActivationName = Annotated[str, PlainValidator(_activation)]
+Vector = Annotated[torch.Tensor, read_array(1, "(features)")]
+Dims = Annotated[Any, BeforeValidator(read_dims)]
+ActivationName = Annotated[str, PlainValidator(read_activation_name)]
 
 
 class LayerSpec(BaseModel):
@@ -170,7 +48,7 @@ class LayerSpec(BaseModel):
 
     type: str
     name: str
-    inputs: Annotated[tuple[str, ...], BeforeValidator(_names)]
+    inputs: Annotated[tuple[str, ...], BeforeValidator(read_names)]
     dim_in: Dims | None = None
     dim_out: Dims | None = None
     place: str | None = None  # where in the user's model the layer comes from
@@ -224,7 +102,7 @@ class Dense(_WithActivation):
     """A fully connected layer along the last axis: ``activation(x W' + b)``."""
 
     type: Literal["Dense"]
-    weight: Annotated[torch.Tensor, _array(2, "(out, in)")]
+    weight: Annotated[torch.Tensor, read_array(2, "(out, in)")]
 
 
 _STRIDE = AliasChoices("stride", "strides")
@@ -250,73 +128,73 @@ class Conv1D(_Convolution):
     """A convolution of signals."""
 
     type: Literal["Conv1D"]
-    weight: Annotated[torch.Tensor, _array(3, "(out channels, in channels / groups, length)")]
-    stride: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], _sides(1)] = (0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_DILATION)
+    weight: Annotated[torch.Tensor, read_array(3, "(out channels, in channels / groups, length)")]
+    stride: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], read_sides(1)] = (0, 0)
+    dilation: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_DILATION)
 
 
 class Conv2D(_Convolution):
     """A convolution of images."""
 
     type: Literal["Conv2D"]
-    weight: Annotated[torch.Tensor, _array(4, "(out channels, in channels / groups, height, width)")]
-    stride: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], _sides(2)] = (0, 0, 0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
+    weight: Annotated[torch.Tensor, read_array(4, "(out channels, in channels / groups, height, width)")]
+    stride: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], read_sides(2)] = (0, 0, 0, 0)
+    dilation: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
 
 
 class Conv3D(_Convolution):
     """A convolution of volumes."""
 
     type: Literal["Conv3D"]
-    weight: Annotated[torch.Tensor, _array(5, "(out channels, in channels / groups, depth, height, width)")]
-    stride: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], _sides(3)] = (0, 0, 0, 0, 0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
+    weight: Annotated[torch.Tensor, read_array(5, "(out channels, in channels / groups, depth, height, width)")]
+    stride: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], read_sides(3)] = (0, 0, 0, 0, 0, 0)
+    dilation: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
 
 
 class Conv1DTranspose(_TransposedConvolution):
     """A transposed convolution of signals; `padding` is cut off on both sides, `output_padding` added at the end."""
 
     type: Literal["Conv1DTranspose"]
-    weight: Annotated[torch.Tensor, _array(3, "(in channels, out channels / groups, length)")]
-    stride: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], _per_axis(1, 0)] = (0,)
-    output_padding: Annotated[tuple[int, ...], _per_axis(1, 0)] = (0,)
-    dilation: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_DILATION)
+    weight: Annotated[torch.Tensor, read_array(3, "(in channels, out channels / groups, length)")]
+    stride: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
+    output_padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
+    dilation: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_DILATION)
 
 
 class Conv2DTranspose(_TransposedConvolution):
     """A transposed convolution of images; `padding` is cut off on both sides, `output_padding` added at the end."""
 
     type: Literal["Conv2DTranspose"]
-    weight: Annotated[torch.Tensor, _array(4, "(in channels, out channels / groups, height, width)")]
-    stride: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], _per_axis(2, 0)] = (0, 0)
-    output_padding: Annotated[tuple[int, ...], _per_axis(2, 0)] = (0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
+    weight: Annotated[torch.Tensor, read_array(4, "(in channels, out channels / groups, height, width)")]
+    stride: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
+    output_padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
+    dilation: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
 
 
 class Conv3DTranspose(_TransposedConvolution):
     """A transposed convolution of volumes; `padding` is cut off on both sides, `output_padding` added at the end."""
 
     type: Literal["Conv3DTranspose"]
-    weight: Annotated[torch.Tensor, _array(5, "(in channels, out channels / groups, depth, height, width)")]
-    stride: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], _per_axis(3, 0)] = (0, 0, 0)
-    output_padding: Annotated[tuple[int, ...], _per_axis(3, 0)] = (0, 0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
+    weight: Annotated[torch.Tensor, read_array(5, "(in channels, out channels / groups, depth, height, width)")]
+    stride: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_STRIDE)
+    padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
+    output_padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
+    dilation: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
 
 
 class MaxPooling1D(LayerSpec):
     """The maximum over windows of signals; padding counts as minus infinity."""
 
     type: Literal["MaxPooling1D"]
-    kernel_size: Annotated[tuple[int, ...], _per_axis(1)]
-    strides: Annotated[tuple[int, ...] | None, _per_axis(1)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], _per_axis(1, 0)] = (0,)
-    dilation: Annotated[tuple[int, ...], _per_axis(1)] = Field((1,), validation_alias=_DILATION)
+    kernel_size: Annotated[tuple[int, ...], read_per_axis(1)]
+    strides: Annotated[tuple[int, ...] | None, read_per_axis(1)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
+    dilation: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_DILATION)
     ceil_mode: bool = False
 
 
@@ -324,9 +202,9 @@ class AveragePooling1D(LayerSpec):
     """The mean over windows of signals."""
 
     type: Literal["AveragePooling1D"]
-    kernel_size: Annotated[tuple[int, ...], _per_axis(1)]
-    strides: Annotated[tuple[int, ...] | None, _per_axis(1)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], _per_axis(1, 0)] = (0,)
+    kernel_size: Annotated[tuple[int, ...], read_per_axis(1)]
+    strides: Annotated[tuple[int, ...] | None, read_per_axis(1)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
     ceil_mode: bool = False
     count_include_pad: bool = True
 
@@ -335,10 +213,10 @@ class MaxPooling2D(LayerSpec):
     """The maximum over windows of images; padding counts as minus infinity."""
 
     type: Literal["MaxPooling2D"]
-    kernel_size: Annotated[tuple[int, ...], _per_axis(2)]
-    strides: Annotated[tuple[int, ...] | None, _per_axis(2)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], _per_axis(2, 0)] = (0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
+    kernel_size: Annotated[tuple[int, ...], read_per_axis(2)]
+    strides: Annotated[tuple[int, ...] | None, read_per_axis(2)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
+    dilation: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
     ceil_mode: bool = False
 
 
@@ -346,9 +224,9 @@ class AveragePooling2D(LayerSpec):
     """The mean over windows of images."""
 
     type: Literal["AveragePooling2D"]
-    kernel_size: Annotated[tuple[int, ...], _per_axis(2)]
-    strides: Annotated[tuple[int, ...] | None, _per_axis(2)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], _per_axis(2, 0)] = (0, 0)
+    kernel_size: Annotated[tuple[int, ...], read_per_axis(2)]
+    strides: Annotated[tuple[int, ...] | None, read_per_axis(2)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
     ceil_mode: bool = False
     count_include_pad: bool = True
 
@@ -357,10 +235,10 @@ class MaxPooling3D(LayerSpec):
     """The maximum over windows of volumes; padding counts as minus infinity."""
 
     type: Literal["MaxPooling3D"]
-    kernel_size: Annotated[tuple[int, ...], _per_axis(3)]
-    strides: Annotated[tuple[int, ...] | None, _per_axis(3)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], _per_axis(3, 0)] = (0, 0, 0)
-    dilation: Annotated[tuple[int, ...], _per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
+    kernel_size: Annotated[tuple[int, ...], read_per_axis(3)]
+    strides: Annotated[tuple[int, ...] | None, read_per_axis(3)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
+    dilation: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
     ceil_mode: bool = False
 
 
@@ -368,9 +246,9 @@ class AveragePooling3D(LayerSpec):
     """The mean over windows of volumes."""
 
     type: Literal["AveragePooling3D"]
-    kernel_size: Annotated[tuple[int, ...], _per_axis(3)]
-    strides: Annotated[tuple[int, ...] | None, _per_axis(3)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], _per_axis(3, 0)] = (0, 0, 0)
+    kernel_size: Annotated[tuple[int, ...], read_per_axis(3)]
+    strides: Annotated[tuple[int, ...] | None, read_per_axis(3)] = Field(None, validation_alias=_STRIDES)
+    padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
     ceil_mode: bool = False
     count_include_pad: bool = True
 
@@ -380,7 +258,7 @@ class AdaptivePooling(LayerSpec):
 
     type: Literal["AdaptivePooling"]
     method: Literal["average", "max"]
-    output_size: Annotated[tuple[int, ...], BeforeValidator(lambda value: _whole_numbers(value, 1))]
+    output_size: Annotated[tuple[int, ...], BeforeValidator(lambda value: read_whole_numbers(value, 1))]
 
 
 class GlobalPooling(LayerSpec):
@@ -418,7 +296,7 @@ class Padding(LayerSpec):
     """Padding of the last one or two axes in torch's order: (left, right[, top, bottom])."""
 
     type: Literal["Padding"]
-    padding: Annotated[tuple[int, ...], BeforeValidator(_any_sides)]
+    padding: Annotated[tuple[int, ...], BeforeValidator(read_any_sides)]
     mode: Literal["constant", "reflect", "replicate", "circular"] = "constant"
     value: Annotated[float, Field(strict=False, allow_inf_nan=False)] = 0.0
 
@@ -434,7 +312,7 @@ class Concatenate(LayerSpec):
 
     arity: ClassVar[int | None] = None
     type: Literal["Concatenate"]
-    axis: Annotated[int, BeforeValidator(_axis)] = Field(validation_alias=AliasChoices("axis", "dim"))
+    axis: Annotated[int, BeforeValidator(read_axis)] = Field(validation_alias=AliasChoices("axis", "dim"))
 
 
 class Add(LayerSpec):
@@ -448,8 +326,8 @@ class Flatten(LayerSpec):
     """Axes `start_dim` to `end_dim` as one, read channels first or channels last."""
 
     type: Literal["Flatten"]
-    start_dim: Annotated[int, BeforeValidator(_axis)] = 1
-    end_dim: Annotated[int, BeforeValidator(_axis)] = -1
+    start_dim: Annotated[int, BeforeValidator(read_axis)] = 1
+    end_dim: Annotated[int, BeforeValidator(read_axis)] = -1
     order: Literal["channels_first", "channels_last"] = "channels_first"
 
 
@@ -470,8 +348,8 @@ class Scale(LayerSpec):
     """``factor * x + shift`` with constants that broadcast against an instance."""
 
     type: Literal["Scale"]
-    factor: Annotated[torch.Tensor, PlainValidator(_any_array)] | None = None
-    shift: Annotated[torch.Tensor, PlainValidator(_maybe_infinite)] | None = None
+    factor: Annotated[torch.Tensor, PlainValidator(read_any_array)] | None = None
+    shift: Annotated[torch.Tensor, PlainValidator(read_maybe_infinite)] | None = None
 
 
 class Multiply(LayerSpec):
@@ -493,14 +371,15 @@ class Reduce(LayerSpec):
 
     type: Literal["Reduce"]
     method: Literal["sum", "mean"]
-    axes: Annotated[tuple[int, ...], BeforeValidator(_axes)]
+    axes: Annotated[tuple[int, ...], BeforeValidator(read_axes)]
     keepdims: bool = False
 
 
 class Standardize(LayerSpec):
     """Each of `groups` equal blocks of an instance less its mean (unless `center` is off) over its root mean square.
 
-    `eps` is added to the mean square; without it, the smallest step above 1 of the precision that is computed in. With a Scale after it this is a layer, group, instance or root-mean-square normalisation.
+    `eps` is added to the mean square; without it, the smallest step above 1 of the precision that is computed in.
+    With a Scale after it this is a layer, group, instance or root-mean-square normalisation.
     """
 
     type: Literal["Standardize"]
@@ -513,32 +392,32 @@ class Reshape(LayerSpec):
     """Another shape for the same numbers in the same order; `shape` is without the batch."""
 
     type: Literal["Reshape"]
-    shape: Annotated[tuple[int, ...], BeforeValidator(lambda value: _whole_numbers(value, 1))]
+    shape: Annotated[tuple[int, ...], BeforeValidator(lambda value: read_whole_numbers(value, 1))]
 
 
 class Permute(LayerSpec):
     """Axes in another order; the batch, axis 0, stays where it is and is not named."""
 
     type: Literal["Permute"]
-    axes: Annotated[tuple[int, ...], BeforeValidator(_axes)]
+    axes: Annotated[tuple[int, ...], BeforeValidator(read_axes)]
 
 
 class Take(LayerSpec):
     """Entries along an axis, which may repeat: slices, splits, flips, rolls, copies."""
 
     type: Literal["Take"]
-    axis: Annotated[int, BeforeValidator(_axis)]
-    indices: Annotated[tuple[int, ...], BeforeValidator(lambda value: _whole_numbers(value, 0))]
+    axis: Annotated[int, BeforeValidator(read_axis)]
+    indices: Annotated[tuple[int, ...], BeforeValidator(lambda value: read_whole_numbers(value, 0))]
 
 
 class Resize(LayerSpec):
     """Another number of positions, by copies of the nearest or by interpolation, as ``torch.nn.functional``."""
 
     type: Literal["Resize"]
-    size: Annotated[tuple[int, ...], BeforeValidator(lambda value: _whole_numbers(value, 1))]
+    size: Annotated[tuple[int, ...], BeforeValidator(lambda value: read_whole_numbers(value, 1))]
     mode: Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"] = "nearest"
     align_corners: bool | None = None
-    scale_factor: Annotated[tuple[float, ...] | None, BeforeValidator(_numbers)] = None
+    scale_factor: Annotated[tuple[float, ...] | None, BeforeValidator(read_numbers)] = None
 
 
 class Operator(LayerSpec):

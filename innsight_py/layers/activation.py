@@ -59,7 +59,8 @@ def softmax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int, log: bool
 
     By composition of rules that are exact: the exponential along its secant, the difference as it is, and L as the
     logarithm of a sum of exponentials, each along its secant. Both kinds of secants are logarithmic means,
-    :math:`\kappa_i = \mathrm{lm}(p_i, p'_i)` and :math:`w_i = \mathrm{lm}(e^{z_i}, e^{z'_i}) / \mathrm{lm}(e^L, e^{L'})`,
+    :math:`\kappa_i = \mathrm{lm}(p_i, p'_i)` and
+    :math:`w_i = \mathrm{lm}(e^{z_i}, e^{z'_i}) / \mathrm{lm}(e^L, e^{L'})`,
     which lie between 0 and 1 however large the logits are, do not change when all logits are shifted, and give the
     gradient where the reference is the input:
 

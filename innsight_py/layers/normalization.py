@@ -1,4 +1,4 @@
-"""Constants that scale and shift, batch normalisation among them, and normalisations by an instance's own statistics."""
+"""Constants that scale and shift, batch normalisation among them, and normalisation by an instance's own statistics."""
 
 from __future__ import annotations
 
@@ -114,8 +114,11 @@ class Standardize(Layer):
 
     With deviations c, their mean square v and :math:`s = 1 / \sqrt{v + \varepsilon}` the output is :math:`y = c s`.
     DeepLift goes through the pieces by rules that are exact: the centring is linear, v and s change along their
-    secants, and the product :math:`cs - c's' = (\lambda s + (1 - \lambda) s')(c - c') + ((1 - \lambda) c + \lambda c')(s - s')`
-    is split with :math:`\lambda = s' / (s + s')`. Then everything falls into
+    secants, and the product is split with :math:`\lambda = s' / (s + s')` into
+
+    .. math:: cs - c's' = (\lambda s + (1 - \lambda) s')(c - c') + ((1 - \lambda) c + \lambda c')(s - s').
+
+    Then everything falls into
 
     .. math:: m^c_i = h m_i - \frac{h^2}{4n} (c_i + c'_i) \sum_j m_j (y_j + y'_j), \quad h = \frac{2 s s'}{s + s'}
 

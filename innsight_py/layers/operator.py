@@ -30,7 +30,7 @@ class Operator(Layer):
         call = getattr(getattr(torch.ops.aten, packet), overload or "default")
         dtype = next((x.dtype for x in inputs if x.is_floating_point()), torch.float32)
 
-        def one_row(*rows: Tensor) -> Tensor:
+        def one_row(*rows: Tensor) -> Any:
             def value(entry: Any) -> Any:
                 if isinstance(entry, dict):
                     i = entry["input"]
@@ -48,7 +48,8 @@ class Operator(Layer):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # vmap warns of operators for which it loops
             try:
-                return torch.vmap(one_row)(*inputs)
+                rows: Tensor = torch.vmap(one_row)(*inputs)
+                return rows
             except RuntimeError:  # vmap does not know the operator
                 return torch.stack([one_row(*rows) for rows in zip(*inputs, strict=True)])
 

@@ -93,7 +93,9 @@ class _DilatedMean(_Averaging):
         ones = x.new_ones((channels, 1, *pooling.kernel_size)) / math.prod(pooling.kernel_size)
         convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
         sums = convolve(F.pad(x, sides), ones, None, pooling.strides, 0, pooling.dilation, channels)
-        return sums[(..., *(slice(m) for m in out))]
+        for axis, m in enumerate(out):
+            sums = sums.narrow(2 + axis, 0, m)
+        return sums
 
 
 class _AdaptiveMean(_Averaging):
@@ -104,7 +106,8 @@ class _AdaptiveMean(_Averaging):
         self.output_size = output_size
 
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        return _ADAPTIVE_AVG_POOL[len(self.output_size) - 1](x, self.output_size)
+        pool: Callable[..., Tensor] = _ADAPTIVE_AVG_POOL[len(self.output_size) - 1]
+        return pool(x, self.output_size)
 
 
 class _GlobalMean(_Averaging):
@@ -357,4 +360,3 @@ def global_pooling(layer: Any) -> Layer:
 def adaptive_pooling(layer: Any) -> Layer:
     """Build the layer that an AdaptivePooling spec asks for."""
     return AdaptiveMaxPooling(layer) if layer.method == "max" else AdaptiveAveragePooling(layer)
-

@@ -9,8 +9,9 @@ from typing import ParamSpec, TypeVar
 from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.connection_weights import ConnectionWeights
 from innsight_py.methods.deeplift import DeepLift, DeepSHAP
-from innsight_py.methods.gradient import ExpectedGradient, Gradient, IntegratedGradient, SmoothGrad
+from innsight_py.methods.gradient import Gradient, SmoothGrad
 from innsight_py.methods.lrp import LRP
+from innsight_py.methods.path import ExpectedGradient, IntegratedGradient
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=InterpretingMethod)

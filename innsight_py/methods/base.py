@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -322,3 +323,30 @@ class Walk:
                 part = trace.explained(what).sum(0)
                 sums[i] = sums[i] + part if i in sums else part
         return {i: total / rows for i, total in sums.items()}
+
+
+def random_source(seed: int | torch.Generator | None) -> np.random.Generator:
+    """Return the source of random numbers for a seed; without one it is seeded from torch's global generator.
+
+    Draws come in single precision, the same for both dtypes and however the work is cut into chunks.
+    """
+    if not isinstance(seed, int):
+        seed = int(torch.randint(2**63 - 1, (1,), generator=seed))
+    return np.random.default_rng(seed)
+
+
+def times_difference(buffers: Buffers, inputs: list[Tensor], reference: list[Tensor]) -> None:
+    """Multiply buffers ``(K, B, *dims)`` by the difference of inputs and reference, in place."""
+    for row in buffers:
+        for buffer, x, x_ref in zip(row or [], inputs, reference, strict=False):
+            if buffer is not None:
+                buffer *= x - x_ref
+
+
+def reference_text(reference: list[Tensor]) -> str:
+    """Describe reference values as R does: zeros, or their mean and quartiles."""
+    values = torch.cat([x.flatten() for x in reference]).double()
+    if not bool(values.any()):
+        return "zeros"
+    q1, q3 = (float(q) for q in np.quantile(values.cpu().numpy(), [0.25, 0.75]))
+    return f"mean: {float(values.mean()):.6g} (q1: {q1:.6g}, q3: {q3:.6g})"

@@ -11,8 +11,7 @@ from innsight_py._checks import Count, Flag, Seed, checked
 from innsight_py.converter import Converter
 from innsight_py.graph import Step, Trace
 from innsight_py.layers import DeepLiftRule, Layer
-from innsight_py.methods.base import InterpretingMethod, Walk
-from innsight_py.methods.gradient import random_source, reference_text, times_difference
+from innsight_py.methods.base import InterpretingMethod, Walk, random_source, reference_text, times_difference
 
 
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
@@ -58,9 +57,9 @@ class DeepLift(InterpretingMethod):
     --------
     >>> from innsight_py import Converter
     >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[2.0, -1.0]], "activation_name": "relu"}]}
-    >>> result = DeepLift(Converter(model), [[2.0, 1.0]], x_ref=[[0.0, 1.0]], ignore_last_act=False)
+    >>> result = DeepLift(Converter(model), [[2.0, 1.0]], x_ref=[[0.0, 0.0]], ignore_last_act=False)
     >>> result.get_result()[0, :, 0], result.decomp_goal
-    (array([3., 0.], dtype=float32), [tensor([[3.]])])
+    (array([ 4., -1.], dtype=float32), [tensor([[3.]])])
     """
 
     title = "DeepLift"

@@ -131,7 +131,7 @@ class LRP(InterpretingMethod):
             if layer.lrp_rules and name not in layer.lrp_rules:
                 raise ValueError(
                     f"Argument 'rule_name': the layer '{node.name}' ({layer.r_class}) cannot use the rule '{name}', "
-                    f"which needs an input and an output of one shape and meaning; it takes {', '.join(layer.lrp_rules)}."
+                    f"which is not defined for it; it takes {', '.join(layer.lrp_rules)}."
                 )
             rules[node.name] = LRPRule(cast(LRPRuleName, name), param, self.winner_takes_all)
         return rules

@@ -1,0 +1,319 @@
+"""The table of ATen operators, second part: arithmetic, reductions, products, normalisation, softmax, attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from innsight_py.converters.torch_writer import Operator, Value, Whole, Writer, as_constant, translates, with_axes
+from torch import Tensor
+
+# -- sums, products, constants ---------------------------------------------------------------------------------------
+
+
+@translates("add.Tensor", "add.Scalar")
+def _add(write: Writer, call: Operator) -> Value:
+    return _sum(write, call["self"], call["other"], 1, call["alpha"])
+
+
+@translates("sub.Tensor", "sub.Scalar")
+def _sub(write: Writer, call: Operator) -> Value:
+    return _sum(write, call["self"], call["other"], 1, -call["alpha"])
+
+
+@translates("rsub.Scalar", "rsub.Tensor")
+def _rsub(write: Writer, call: Operator) -> Value:
+    return _sum(write, call["other"], call["self"], 1, -call["alpha"])
+
+
+def _sum(write: Writer, x: Any, y: Any, a: float, b: float) -> Value:
+    """Write ``a x + b y``, where one of the two may be a constant."""
+    if not isinstance(x, Value):
+        return write.scale(y, None if b == 1 else b, as_constant(x) * a)  # type: ignore[operator]
+    if not isinstance(y, Value):
+        return write.scale(x, None if a == 1 else a, as_constant(y) * b)  # type: ignore[operator]
+    return write.add_values([x if a == 1 else write.scale(x, a), y if b == 1 else write.scale(y, b)])
+
+
+@translates("mul.Tensor", "mul.Scalar")
+def _mul(write: Writer, call: Operator) -> Value:
+    x, y = call["self"], call["other"]
+    if isinstance(x, Value) and isinstance(y, Value):
+        return write.multiply(x, y)
+    return write.scale(x, y) if isinstance(x, Value) else write.scale(y, x)
+
+
+@translates("div.Tensor", "div.Scalar")
+def _div(write: Writer, call: Operator) -> Value:
+    x, y = call["self"], call["other"]
+    if not isinstance(y, Value):
+        return write.scale(x, 1 / as_constant(y).double())  # type: ignore[union-attr]
+    inverse = write.activation(y, "reciprocal")
+    return write.multiply(x, inverse) if isinstance(x, Value) else write.scale(inverse, x)
+
+
+@translates("neg")
+def _neg(write: Writer, call: Operator) -> Value:
+    return write.scale(call["self"], -1)
+
+
+@translates("where.self", "masked_fill.Scalar", "masked_fill.Tensor")
+def _where(write: Writer, call: Operator) -> Value | None:
+    mask, x, y = (call["condition"], call["self"], call["other"]) if "where" in call.name else (
+        call["mask"], call["value"], call["self"]
+    )  # fmt: skip
+    if not isinstance(mask, Tensor):
+        return None
+    keep = mask.double()
+
+    def part(value: Any, where: Tensor) -> Value | Tensor:
+        if isinstance(value, Value):
+            return write.scale(value, where)
+        return torch.where(where > 0, as_constant(value).double(), 0.0)  # type: ignore[union-attr]
+
+    first, second = part(x, keep), part(y, 1 - keep)
+    if isinstance(first, Value) and isinstance(second, Value):
+        return write.add_values([first, second])
+    if isinstance(first, Value):
+        return write.scale(first, None, second)
+    return write.scale(second, None, first) if isinstance(second, Value) else None
+
+
+# -- matrix products -------------------------------------------------------------------------------------------------
+@translates("mm", "bmm", "matmul")
+def _matmul(write: Writer, call: Operator) -> Value | None:
+    left, right = call["self"], call.get("other", call.get("mat2"))
+    return matrix_product(write, left, right, call.shape)
+
+
+def matrix_product(write: Writer, left: Any, right: Any, shape: tuple[int, ...]) -> Value | None:
+    """Write a matrix product, of two values or of a value and a constant matrix."""
+    while isinstance(right, Tensor) and right.dim() > 2 and right.shape[0] == 1:
+        right = right[0]
+    while isinstance(left, Tensor) and left.dim() > 2 and left.shape[0] == 1:
+        left = left[0]
+    if isinstance(right, Tensor):
+        if right.dim() == 1 and isinstance(left, Value):
+            column = write.layer("Dense", [with_axes(write, left)], (*left.shape[:-1], 1), weight=right[None])
+            return write.reshape(column, shape)
+        if right.dim() != 2 or not isinstance(left, Value):
+            return None
+        return write.layer("Dense", [left], shape, weight=right.T)
+    if len(right.shape) < 2:
+        return None
+    if isinstance(left, Tensor):
+        if left.dim() != 2:
+            return None
+        swap = [*range(len(right.shape) - 2), len(right.shape) - 1, len(right.shape) - 2]
+        turned = write.permute(right, swap)
+        product = write.layer("Dense", [turned], (*turned.shape[:-1], left.shape[0]), weight=left)
+        return write.permute(product, swap)
+    if len(left.shape) < 2:
+        return None
+    pair = [x if len(x.dim) > 1 else write.whole(x) for x in (left, right)]
+    product = write.layer("MatMul", pair, shape)
+    if min(len(x.dim) for x in (left, right)) < 2 and max(len(x.dim) for x in pair) == len(shape):
+        return write.reshape(Whole(product.layer, shape), shape)
+    return product
+
+
+# -- reductions ------------------------------------------------------------------------------------------------------
+
+
+@translates("sum.dim_IntList", "mean.dim", "sum", "mean")
+def _reduce(write: Writer, call: Operator) -> Value:
+    method = "mean" if "mean" in call.name else "sum"
+    return write.reduce(call["self"], method, call.get("dim") or [], bool(call.get("keepdim")))
+
+
+@translates("amax")
+def _amax(write: Writer, call: Operator) -> Value:
+    return write.maximum(call["self"], call["dim"], call["keepdim"])
+
+
+@translates("max.dim")
+def _max_dim(write: Writer, call: Operator) -> list[Value]:
+    return [write.maximum(call["self"], [call["dim"]], call["keepdim"])]
+
+
+@translates("amin")
+def _amin(write: Writer, call: Operator) -> Value:
+    return write.scale(write.maximum(write.scale(call["self"], -1), call["dim"], call["keepdim"]), -1)
+
+
+@translates("min.dim")
+def _min_dim(write: Writer, call: Operator) -> list[Value]:
+    return [write.scale(write.maximum(write.scale(call["self"], -1), [call["dim"]], call["keepdim"]), -1)]
+
+
+@translates("maximum", "minimum")
+def _larger(write: Writer, call: Operator) -> Value | None:
+    x, y = call["self"], call["other"]
+    if not isinstance(x, Value) or not isinstance(y, Value):
+        return None
+    sign = 1 if "max" in call.name else -1  # max(x, y) = x + relu(y - x), min(x, y) = x - relu(x - y)
+    difference = write.add_values([write.scale(y, sign), write.scale(x, -sign)])
+    return write.add_values([x, write.scale(write.activation(difference, "relu"), sign)])
+
+
+@translates("var.correction", "var.dim", "std.correction", "std.dim")
+def _variance(write: Writer, call: Operator) -> Value | None:
+    x = call["self"]
+    axes = call["dim"] or list(range(len(x.shape)))
+    correction = call.get("correction")
+    correction = (1 if correction is None else correction) if "correction" in call.arguments else int(call["unbiased"])
+    count = math.prod(x.shape[axis] for axis in axes)
+    if count <= correction:
+        return None
+    center = write.add_values([x, write.scale(write.reduce(x, "mean", axes, True), -1)])
+    mean = write.reduce(write.activation(center, "pow", exponent=2.0), "mean", axes, call["keepdim"])
+    variance = write.scale(mean, count / (count - correction))
+    return write.activation(variance, "sqrt") if "std" in call.name else variance
+
+
+@translates("linalg_vector_norm")
+def _norm(write: Writer, call: Operator) -> Value | None:
+    x, axes = call["self"], call["dim"] or []
+    if call["ord"] == 1:
+        return write.reduce(write.activation(x, "abs"), "sum", axes, call["keepdim"])
+    if call["ord"] != 2:
+        return None
+    squares = write.reduce(write.activation(x, "pow", exponent=2.0), "sum", axes, call["keepdim"])
+    return write.activation(squares, "sqrt")
+
+
+@translates("logsumexp")
+def _logsumexp(write: Writer, call: Operator) -> Value | None:
+    x = call["self"]
+    if len(call["dim"]) != 1:
+        return None
+    axis = call["dim"][0] % len(x.shape)
+    # x - log_softmax(x) is the same along the axis; its first entry will do.
+    first, normalised = write.take(x, axis, [0]), write.take(softmax(write, x, axis, "log_softmax"), axis, [0])
+    total = write.add_values([first, write.scale(normalised, -1)])
+    return write.reshape(total, call.shape)
+
+
+@translates("cumsum")
+def _cumsum(write: Writer, call: Operator) -> Value:
+    x = call["self"]
+    axis, last = call["dim"] % len(x.shape), len(x.shape) - 1
+    swap = [last if i == axis else axis if i == last else i for i in range(len(x.shape))]
+    n = x.shape[axis]
+    turned = write.permute(x, swap)
+    sums = write.layer("Dense", [with_axes(write, turned)], turned.shape, weight=torch.ones(n, n).tril())
+    return write.permute(sums, swap)
+
+
+# -- normalisation ---------------------------------------------------------------------------------------------------
+
+
+@translates("_native_batch_norm_legit_no_training")
+def _batch_norm(write: Writer, call: Operator) -> list[Value] | None:
+    normalised = batch_norm(write, call)
+    return None if normalised is None else [normalised]
+
+
+@translates("batch_norm")
+def _plain_batch_norm(write: Writer, call: Operator) -> Value | None:
+    return None if call["training"] else batch_norm(write, call)
+
+
+def batch_norm(write: Writer, call: Operator) -> Value | None:
+    """Write a batch normalisation with fixed statistics."""
+    x, mean = call["input"], call["running_mean"]
+    if not isinstance(mean, Tensor) or not x.leads:
+        return None
+    return write.layer(
+        "BatchNorm", [x], x.shape, gamma=torch.ones_like(mean) if call["weight"] is None else call["weight"],
+        beta=call["bias"], run_mean=mean, run_var=call["running_var"], eps=call["eps"],
+    )  # fmt: skip
+
+
+@translates("layer_norm", "native_layer_norm")
+def _layer_norm(write: Writer, call: Operator) -> Value | list[Value]:
+    x = call["input"]
+    lead = x.shape[: len(x.shape) - len(call["normalized_shape"])]
+    y = write.layer("Standardize", [x], x.shape, groups=math.prod(lead), eps=call["eps"])
+    y = _affine(write, y, call["weight"], call["bias"])
+    return [y] if "native" in call.name else y
+
+
+@translates("rms_norm")
+def _rms_norm(write: Writer, call: Operator) -> Value:
+    x = call["input"]
+    lead = x.shape[: len(x.shape) - len(call["normalized_shape"])]
+    y = write.layer("Standardize", [x], x.shape, groups=math.prod(lead), eps=call["eps"], center=False)
+    return _affine(write, y, call["weight"], None)
+
+
+@translates("group_norm")
+def _group_norm(write: Writer, call: Operator) -> Value | None:
+    x = call["input"]
+    if not x.leads:
+        return None
+    y = write.layer("Standardize", [x], x.shape, groups=call["num_groups"], eps=call["eps"])
+    return _affine(write, y, _per_channel(call["weight"], x), _per_channel(call["bias"], x))
+
+
+@translates("instance_norm")
+def _instance_norm(write: Writer, call: Operator) -> Value | None:
+    x = call["input"]
+    if not x.leads or not call["use_input_stats"]:
+        return None
+    y = write.layer("Standardize", [x], x.shape, groups=x.dim[0], eps=call["eps"])
+    return _affine(write, y, _per_channel(call["weight"], x), _per_channel(call["bias"], x))
+
+
+def _per_channel(values: Tensor | None, x: Value) -> Tensor | None:
+    return None if values is None else values.reshape(-1, *[1] * (len(x.dim) - 1))
+
+
+def _affine(write: Writer, x: Value, weight: Tensor | None, bias: Tensor | None) -> Value:
+    return x if weight is None and bias is None else write.scale(x, weight, bias)
+
+
+# -- softmax and attention -------------------------------------------------------------------------------------------
+@translates("softmax.int", "_softmax", "log_softmax.int", "_log_softmax")
+def _softmax(write: Writer, call: Operator) -> Value:
+    return softmax(write, call["self"], call["dim"], "log_softmax" if "log" in call.name else "softmax", call)
+
+
+def softmax(write: Writer, x: Value, axis: int, name: str, call: Operator | None = None) -> Value:
+    """Write a softmax along an axis of an operator's."""
+    source, at = write.axis(x, axis)
+    if source is x:
+        return write.activation(x, name, call, dim=at - len(x.dim) - 1)
+    out = write.layer("Activation", [source], x.shape, act_name=name, act_params={"dim": at - len(source.dim) - 1})
+    return write.reshape(Whole(out.layer, x.shape), x.shape)
+
+
+@translates("glu")
+def _glu(write: Writer, call: Operator) -> Value:
+    x = call["self"]
+    half = x.shape[call["dim"]] // 2
+    gate = write.activation(write.take(x, call["dim"], range(half, 2 * half)), "sigmoid")
+    return write.multiply(write.take(x, call["dim"], range(half)), gate)
+
+
+@translates("scaled_dot_product_attention")
+def _attention(write: Writer, call: Operator) -> Value | None:
+    query, key, value, mask = call["query"], call["key"], call["value"], call["attn_mask"]
+    if call["dropout_p"] or call.get("enable_gqa") or not all(isinstance(v, Value) for v in (query, key, value)):
+        return None
+    if isinstance(mask, Value):
+        return None
+    rows, columns = query.shape[-2], key.shape[-2]
+    if call["is_causal"]:
+        mask = torch.ones(rows, columns, dtype=torch.bool).tril()
+    rank = len(key.shape)
+    turned = write.permute(key, [*range(rank - 2), rank - 1, rank - 2])
+    scale = call["scale"] if call["scale"] is not None else 1 / math.sqrt(query.shape[-1])
+    logits = matrix_product(write, query, turned, (*query.shape[:-1], columns))
+    if logits is None:
+        return None
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.where(mask, 0.0, -math.inf)
+    weights = softmax(write, write.scale(logits, scale, mask), -1, "softmax")
+    return matrix_product(write, weights, value, call.shape)

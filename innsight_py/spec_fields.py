@@ -1,0 +1,161 @@
+"""Readers of the values that a layer of the model spec may hold.
+
+Each returns the value in one form, or raises a ValueError that says what was expected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BeforeValidator, PlainValidator
+
+from innsight_py.activations import activation_names
+
+
+def as_tensor(value: Any, finite: bool = True) -> torch.Tensor:
+    """Copy numbers into a tensor of our own: float64 stays, lower precisions become float32, the rest float64."""
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().clone()
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError("expected numbers in a rectangular array") from None
+        if array.dtype.kind not in "iuf":
+            raise ValueError("expected an array of numbers")
+        tensor = torch.tensor(
+            array.astype(np.float64) if array.dtype.itemsize > 4 or array.dtype.kind in "iu" else array
+        )
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ValueError("expected an array of real numbers")
+    if tensor.dtype != torch.float64:
+        tensor = tensor.to(torch.float32 if tensor.is_floating_point() else torch.float64)
+    if math.isfinite(float(tensor.sum())):  # then all of them are
+        return tensor
+    if bool(tensor.isnan().any()) or (finite and bool(tensor.isinf().any())):
+        raise ValueError("expected finite numbers")
+    return tensor
+
+
+def read_array(ndim: int, axes: str) -> PlainValidator:
+    """Return a reader of arrays with so many axes."""
+
+    def read(value: Any) -> torch.Tensor:
+        tensor = as_tensor(value)
+        if tensor.dim() != ndim:
+            raise ValueError(f"expected an array with the axes {axes}")
+        return tensor
+
+    return PlainValidator(read)
+
+
+def read_any_array(value: Any) -> torch.Tensor:
+    """Read an array of finite numbers."""
+    return as_tensor(value)
+
+
+def read_maybe_infinite(value: Any) -> torch.Tensor:
+    """Read an array of numbers, infinite ones included."""
+    return as_tensor(value, finite=False)  # a mask of attention is a shift by minus infinity
+
+
+def read_whole_numbers(value: Any, least: int) -> tuple[int, ...]:
+    """Read one or several whole numbers."""
+    entries = value if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
+    numbers = []
+    for entry in entries:
+        if isinstance(entry, bool) or not hasattr(entry, "__index__"):
+            raise ValueError("expected whole numbers")
+        numbers.append(int(entry.__index__()))
+    if not numbers or min(numbers) < least:
+        raise ValueError(f"expected whole numbers of at least {least}")
+    return tuple(numbers)
+
+
+def read_per_axis(axes: int, least: int = 1) -> BeforeValidator:
+    """One number for all spatial axes, or one for each."""
+
+    def read(value: Any) -> tuple[int, ...]:
+        numbers = read_whole_numbers(value, least)
+        if len(numbers) == 1:
+            return numbers * axes
+        if len(numbers) != axes:
+            raise ValueError(f"expected 1 or {axes} numbers" if axes > 1 else "expected one number")
+        return numbers
+
+    return BeforeValidator(read)
+
+
+def read_sides(axes: int) -> BeforeValidator:
+    """Read padding in torch's order, last axis first: (left, right[, top, bottom[, front, back]])."""
+
+    def read(value: Any) -> tuple[int, ...]:
+        numbers = read_whole_numbers(value, 0)
+        if len(numbers) == 1:
+            return numbers * (2 * axes)
+        if axes > 1 and len(numbers) == axes:  # (left and right, top and bottom, ...)
+            return tuple(number for number in numbers for _ in range(2))
+        if len(numbers) != 2 * axes:
+            raise ValueError("expected 1 or 2 numbers" if axes == 1 else f"expected 1, {axes} or {2 * axes} numbers")
+        return numbers
+
+    return BeforeValidator(read)
+
+
+def read_any_sides(value: Any) -> tuple[int, ...]:
+    """Read padding of as many axes as are given; below 0 it cuts off."""
+    numbers = read_whole_numbers(value, -(10**6))
+    if len(numbers) != 1 and len(numbers) % 2:
+        raise ValueError("expected 1 number, or two for each axis: (left, right[, top, bottom[, ...]])")
+    return numbers
+
+
+def read_dims(value: Any) -> Any:
+    """One shape, or a list of shapes for a layer that merges several."""
+    if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+        entries = list(value)
+        if entries and all(isinstance(entry, Iterable) and not isinstance(entry, str) for entry in entries):
+            return tuple(read_whole_numbers(entry, 1) for entry in entries)
+        value = entries
+    return read_whole_numbers(value, 1)
+
+
+def read_activation_name(value: Any) -> str:
+    """Read the name of an activation."""
+    if not isinstance(value, str) or value not in activation_names():
+        raise ValueError(f"expected one of {', '.join(activation_names())}")
+    return value
+
+
+def read_axis(value: Any) -> int:
+    """Read an axis other than that of the batch."""
+    numbers = read_whole_numbers(value, -(10**6))
+    if len(numbers) != 1 or numbers[0] == 0:
+        raise ValueError("expected one axis other than 0, which is the batch")
+    return numbers[0]
+
+
+def read_numbers(value: Any) -> tuple[float, ...]:
+    """Read numbers above 0."""
+    entries = value if isinstance(value, list | tuple) else [value]
+    if not entries or not all(isinstance(entry, int | float) and entry > 0 for entry in entries):
+        raise ValueError("expected numbers above 0")
+    return tuple(float(entry) for entry in entries)
+
+
+def read_axes(value: Any) -> tuple[int, ...]:
+    """Read axes other than that of the batch."""
+    entries = value if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
+    return tuple(read_axis(entry) for entry in entries)
+
+
+def read_names(value: Any) -> tuple[str, ...]:
+    """Read names of layers or inputs."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("expected a list of names of layers or inputs")
+    return tuple(names)

@@ -1,0 +1,42 @@
+"""Every example in a docstring runs, and every public name has one."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import innsight_py
+
+PACKAGES = ("innsight_py", "innsight_py.layers", "innsight_py.methods", "innsight_py.converters")
+MODULES = [
+    *PACKAGES,
+    *(
+        module.name
+        for package in PACKAGES
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}.")
+        if not module.ispkg
+    ),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert found.failed == 0
+
+
+def test_converters_are_found():
+    assert {"innsight_py.converters.r", "innsight_py.converters.torch"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", innsight_py.__all__)
+def test_public_names_are_documented(name):
+    documentation = getattr(innsight_py, name).__doc__
+    assert documentation
+    abstract = ("ConvertedModel", "InterpretingMethod", "SpecError", "UnsupportedLayerError")
+    if name not in abstract and not name.startswith("run_"):
+        assert ">>>" in documentation
+    assert "%(" not in documentation
