@@ -6,14 +6,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from innsight_py._checks import describe, suggestion
 from innsight_py.spec import SpecError
 
 _MODEL_KEYS = ("layers", "input_dim", "output_dim", "input_nodes", "output_nodes", "input_names", "output_names")
 #: Keys of R's layers that are vectors; every other key holds one value, which R writes as a vector of length one.
-_VECTORS = {
-    "weight", "bias", "gamma", "beta", "run_mean", "run_var", "dim_in", "dim_out", "stride", "strides", "padding",
-    "dilation", "dilation_rate", "kernel_size",
+_VECTORS = {"bias", "gamma", "beta", "run_mean", "run_var"}
+#: Keys that are vectors of whole numbers.
+_WHOLE = {
+    "dim_in", "dim_out", "stride", "strides", "padding", "dilation", "dilation_rate", "kernel_size",
 }  # fmt: skip
 
 
@@ -68,29 +71,45 @@ def from_r(model: Mapping[str, Any], channels_first: bool = True) -> dict[str, A
     for i, (layer, kind) in enumerate(zip(layers, types, strict=True)):
         inputs = [_source(j, i + 1, names, input_nodes) for j in sources[i]]
         spec_layers.append({"name": names[i], "inputs": inputs, **_keys(layer, kind, channels_first)})
+    _check_inputs(model.get("input_dim"), input_nodes, sources)
     spec: dict[str, Any] = {
-        "input_dim": model.get("input_dim"),
+        "input_dim": _integers(model.get("input_dim")),
         "layers": spec_layers,
         "outputs": [names[node - 1] for node in output_nodes],
     }
-    for key in ("input_names", "output_names", "output_dim"):
+    for key in ("input_names", "output_names"):
         if model.get(key) is not None:
             spec[key] = model[key]
+    if model.get("output_dim") is not None:
+        spec["output_dim"] = _integers(model["output_dim"])
     return spec
 
 
 def _single(value: Any) -> Any:
-    """Unwrap a vector of length one."""
+    """Unwrap a vector of length one, and write whole numbers as such (R has them as doubles)."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     while isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
-    return value
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _whole_numbers(value: Any, what: str) -> list[int]:
-    entries = value if isinstance(value, list | tuple) else [value]
-    if not entries or not all(hasattr(entry, "__index__") and not isinstance(entry, bool) for entry in entries):
+    entries = np.ravel(value).tolist() if isinstance(value, np.ndarray | np.generic) else value
+    entries = [_single(entry) for entry in (entries if isinstance(entries, list | tuple) else [entries])]
+    if not entries or not all(isinstance(entry, int) and not isinstance(entry, bool) for entry in entries):
         raise SpecError(f"{what}: expected whole numbers, got {describe(value)}.")
-    return [int(entry) for entry in entries]
+    return entries
+
+
+def _integers(value: Any) -> Any:
+    """Write the whole numbers of a vector, or of a list of vectors, as such."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_integers(entry) for entry in value]
+    return _single(value)
 
 
 def _nodes(model: Mapping[str, Any], key: str, default: int, layers: int) -> list[int]:
@@ -142,6 +161,17 @@ def _compare_edges(
             raise SpecError(f"Layer {i} ('{names[i - 1]}') has -1 in 'output_layers' but is not in 'output_nodes'.")
 
 
+def _check_inputs(input_dim: Any, input_nodes: list[int], sources: list[list[int]]) -> None:
+    for node in input_nodes:
+        if 0 not in sources[node - 1]:
+            raise SpecError(f"'input_nodes': layer {node} does not take the model's input (0 in 'input_layers').")
+    several = isinstance(input_dim, list | tuple) and any(np.ndim(dim) > 0 for dim in input_dim)
+    if several and len(input_dim) != len(input_nodes):
+        raise SpecError(
+            f"'input_dim': expected {len(input_nodes)} shape(s), one for each of 'input_nodes', got {len(input_dim)}."
+        )
+
+
 def _source(j: int, i: int, names: list[str], input_nodes: list[int]) -> str:
     if j > 0:
         return names[j - 1]
@@ -152,8 +182,16 @@ def _source(j: int, i: int, names: list[str], input_nodes: list[int]) -> str:
 
 def _keys(layer: Mapping[str, Any], kind: Any, channels_first: bool) -> dict[str, Any]:
     """Return the layer's own keys as the spec wants them: no edges, single values unwrapped, axes counted from 0."""
+
+    def read(key: str, value: Any) -> Any:
+        if key in _VECTORS:
+            return [value] if np.ndim(value) == 0 else value
+        if key == "weight":
+            return value
+        return _integers(value) if key in _WHOLE else _single(value)
+
     keys = {
-        key: value if key in _VECTORS else _single(value)
+        key: read(key, value)
         for key, value in layer.items()
         if key not in ("input_layers", "output_layers") and value is not None
     }

@@ -62,24 +62,34 @@ def _flag(value: object) -> bool:
     raise WrongTypeError("True or False")
 
 
-def _whole_number(value: object) -> int:
-    if isinstance(value, bool | np.bool_):
-        raise WrongTypeError("a whole number")
+def is_whole(value: object) -> bool:
+    """Tell whether a value is a single whole number, of Python's or of an array library's."""
+    if isinstance(value, bool | np.bool_) or getattr(value, "ndim", 0):
+        return False
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise WrongTypeError("a whole number") from None
+        return False
+    return True
+
+
+def read_whole_number(value: object) -> int:
+    """Read a whole number."""
+    if not is_whole(value):
+        raise WrongTypeError("a whole number")
+    return operator.index(value)  # type: ignore[arg-type]
 
 
 def _count(value: object) -> int:
-    number = _whole_number(value)
+    number = read_whole_number(value)
     if number < 1:
         raise ValueError("a whole number of at least 1")
     return number
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__"):
+def read_number(value: object) -> float:
+    """Read a finite number; arrays are none, nor are texts and truth values."""
+    if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__") or getattr(value, "ndim", 0):
         raise WrongTypeError("a finite number")
     number = float(value)
     if not math.isfinite(number):
@@ -88,7 +98,7 @@ def _number(value: object) -> float:
 
 
 def _not_negative(value: object) -> float:
-    number = _number(value)
+    number = read_number(value)
     if number < 0:
         raise ValueError("a number of at least 0")
     return number
@@ -98,7 +108,7 @@ def _seed(value: object) -> int | torch.Generator | None:
     if value is None or isinstance(value, torch.Generator):
         return value
     try:
-        number = _whole_number(value)
+        number = read_whole_number(value)
     except WrongTypeError:
         raise WrongTypeError("a whole number, a torch.Generator or None") from None
     if number < 0:
@@ -111,7 +121,7 @@ Flag = Annotated[bool, PlainValidator(_flag)]
 #: A whole number of at least 1.
 Count = Annotated[int, PlainValidator(_count)]
 #: A finite number.
-Number = Annotated[float, PlainValidator(_number)]
+Number = Annotated[float, PlainValidator(read_number)]
 #: A finite number of at least 0.
 NotNegative = Annotated[float, PlainValidator(_not_negative)]
 #: What fixes random draws.

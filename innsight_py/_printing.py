@@ -31,7 +31,7 @@ def _item(text: str, indent: int, width: int, bullet: str = "•") -> list[str]:
     """Write one bullet, wrapped like R's under the text of its first line."""
     left = " " * indent
     unbroken = re.sub(r"\(\*[^)]*\)", lambda shape: shape.group().replace(" ", "\xa0"), f"{bullet} {text}")
-    lines = textwrap.wrap(unbroken, width, initial_indent=left, subsequent_indent=left, break_on_hyphens=False)
+    lines = textwrap.wrap(unbroken, width - 1, initial_indent=left, subsequent_indent=left, break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
 

@@ -105,7 +105,7 @@ def check_activation(name: str, params: Mapping[str, Any]) -> None:
         expected = type(known[key])
         accepted: dict[type, Any] = {float: int | float, tuple: tuple | list}
         fits = isinstance(value, accepted.get(expected, expected))
-        if not fits or isinstance(value, bool):
+        if not fits or isinstance(value, bool) or value != value:
             raise ValueError(
                 f"parameter '{key}' of the activation '{name}': expected a {expected.__name__}, got {describe(value)}."
             )
@@ -135,7 +135,15 @@ class Activation:
         self.params = {**_KINDS[name].params, **(params or {})}
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Apply the function."""
+        """Apply the function.
+
+        Raises
+        ------
+        ValueError
+            If a softmax is to run along the batch.
+        """
+        if not self.is_elementwise and self.params["dim"] % z.dim() == 0:
+            raise ValueError(f"parameter 'dim' of the activation '{self.name}' is {self.params['dim']}, the batch")
         return self._kind.function(z, **self.params)
 
     @property

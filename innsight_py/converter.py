@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -99,8 +100,8 @@ class Converter:
         self.model_as_dict: dict[str, Any] | None = None
         if save_model_as_dict:
             self.model_as_dict = spec_as_dict(spec) | {
-                "input_names": self.input_names,
-                "output_names": self.output_names,
+                "input_names": copy.deepcopy(self.input_names),
+                "output_names": copy.deepcopy(self.output_names),
                 "output_dim": [list(dim) for dim in self.output_dim],
             }
 

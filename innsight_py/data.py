@@ -115,6 +115,7 @@ def _as_tensor(value: Any, where: str, dtype: torch.dtype) -> Tensor:
             if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
                 raise TypeError(f"{where}: expected numbers, but the column '{column}' has the dtype {kind}.")
         value = value.to_numpy(dtype=np.float64, na_value=np.nan)
+    value = without_tensors(value)
     try:
         array = np.asarray(value)
     except ValueError:
@@ -122,6 +123,13 @@ def _as_tensor(value: Any, where: str, dtype: torch.dtype) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{where}: expected numbers, got {describe(value)} (dtype {array.dtype}).")
     return torch.tensor(array.astype(np.float64 if dtype == torch.float64 else np.float32)).to(dtype)
+
+
+def without_tensors(value: Any) -> Any:
+    """Turn the tensors in nested lists into arrays."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().double().numpy() if value.is_floating_point() else value.cpu().numpy()
+    return [without_tensors(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _layout_hint(found: tuple[int, ...], dim: tuple[int, ...], channels_first: bool) -> str:
@@ -138,5 +146,5 @@ def _show(dim: tuple[int, ...]) -> str:
 
 
 def to_channels_first(x: Tensor, channels_first: bool) -> Tensor:
-    """Bring a batch in the user's layout into the model's."""
-    return x if channels_first or x.dim() < 3 else x.movedim(-1, 1)
+    """Bring a batch in the user's layout into the model's, in memory too: the same numbers, to the last digit."""
+    return x if channels_first or x.dim() < 3 else x.movedim(-1, 1).contiguous()

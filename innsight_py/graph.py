@@ -243,6 +243,7 @@ class ConvertedModel(nn.Module):
                 )
             layer.input_dims = found
             try:
+                layer.check(found)
                 values[given.name] = layer(*taken)
             except (RuntimeError, ValueError, IndexError) as error:
                 raise SpecError(

@@ -59,6 +59,10 @@ def read_names(names: Any, dims: Sequence[Sequence[int]], argument: str) -> list
     [[['a', 'b']], [['c']]]
     """
     layers = _nest(names, len(dims), argument)
+    for layer in layers:
+        for axis in layer:
+            if not _is_nest(axis):
+                raise TypeError(f"Argument '{argument}': expected labels that are strings, got {describe(axis)}.")
     found = [tuple(len(axis) for axis in layer) for layer in layers]
     expected = [tuple(dim) for dim in dims]
     if found != expected:
@@ -111,6 +115,8 @@ def _labels(axis: Any, argument: str) -> AxisNames:
         axis = axis.array
     if isinstance(axis, pd.Categorical):
         categorical: pd.Categorical = axis
+        if bool(categorical.isna().any()):
+            raise TypeError(f"Argument '{argument}': expected labels that are strings, got a missing one.")
         return categorical
     for label in axis:
         if not isinstance(label, str):

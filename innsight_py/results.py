@@ -34,7 +34,7 @@ def present(method: InterpretingMethod, kind: str) -> Any:
     if kind == "data.frame":
         return as_frame(method)
     kinds = ("array", "data.frame", "torch_tensor")
-    raise ValueError(
+    raise (ValueError if isinstance(kind, str) else TypeError)(
         f"Argument 'type': expected one of {', '.join(kinds)}, got {describe(kind)}{suggestion(str(kind), kinds)}"
     )
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from innsight_py._checks import describe, suggestion
+from innsight_py._checks import describe, is_whole, suggestion
 from innsight_py.names import LayerNames
 
 #: As many nodes of the first output layer are explained where nothing is said.
@@ -74,17 +75,18 @@ def select_outputs(
     if output_idx is not None:
         chosen = [
             None if nodes is None else tuple(_node(node, sizes[i], i) for node in nodes)
-            for i, nodes in enumerate(_per_layer(output_idx, len(sizes), "output_idx", _is_index))
+            for i, nodes in enumerate(_per_layer(output_idx, len(sizes), "output_idx", is_whole))
         ]
-        if by_label is not None and [_as_set(nodes) for nodes in chosen] != [_as_set(nodes) for nodes in by_label]:
+        if by_label is not None and not all(_same(a, b) for a, b in zip(chosen, by_label, strict=True)):
             raise ValueError("Arguments 'output_idx' and 'output_label' point to different nodes.")
     elif by_label is not None:
         chosen = by_label
     else:
         chosen = [tuple(range(min(DEFAULT_NODES, sizes[0]))), *[None] * (len(sizes) - 1)]
+    source = "output_label" if output_idx is None else "output_idx"
     for nodes in chosen:
         if nodes is not None and len(set(nodes)) < len(nodes):
-            raise ValueError(f"Argument 'output_idx': a node is given twice, got {list(nodes)}.")
+            raise ValueError(f"Argument '{source}': a node is given twice, got {list(nodes)}.")
     labels = tuple(
         None if nodes is None else tuple(layer[node] for node in nodes)
         for nodes, layer in zip(chosen, names, strict=True)
@@ -92,12 +94,9 @@ def select_outputs(
     return Selection(tuple(chosen), labels)
 
 
-def _as_set(nodes: tuple[int, ...] | None) -> set[int] | None:
-    return None if nodes is None else set(nodes)
-
-
-def _is_index(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool | np.bool_) and not np.ndim(value)
+def _same(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:
+    """Tell whether two choices are the same nodes, in whatever order."""
+    return sorted(one or ()) == sorted(other or ()) and (one is None) == (other is None)
 
 
 def _is_label(value: Any) -> bool:
@@ -106,15 +105,17 @@ def _is_label(value: Any) -> bool:
 
 def _per_layer(value: Any, layers: int, argument: str, is_entry: Any) -> list[list[Any] | None]:
     """Bring a choice into one list an output layer, None for those that are not wanted."""
-    what = "whole numbers" if is_entry is _is_index else "labels"
+    what = "whole numbers" if is_entry is is_whole else "labels"
     if is_entry(value):
         value = [value]
-    if isinstance(value, pd.Categorical | pd.Index | pd.Series | np.ndarray | range):
+    if isinstance(value, pd.Categorical | pd.Index | pd.Series | np.ndarray | torch.Tensor | range):
         value = list(value)
     if not isinstance(value, list | tuple):
         raise _argument_type(argument, what, value)
     if value and all(is_entry(entry) for entry in value):
         value = [value]
+    if value and not any(entry is None or _is_list(entry) for entry in value):
+        raise _argument_type(argument, what, value)
     if len(value) > layers:
         raise ValueError(
             f"Argument '{argument}': expected at most {layers} list(s), one for each output layer, got {len(value)}."
@@ -123,7 +124,7 @@ def _per_layer(value: Any, layers: int, argument: str, is_entry: Any) -> list[li
     for entry in value:
         entries = [entry] if is_entry(entry) else entry
         if entry is not None:
-            if isinstance(entries, str) or not hasattr(entries, "__iter__"):
+            if not is_entry(entry) and not _is_list(entry):
                 raise _argument_type(argument, what, entry)
             entries = list(entries)
             if not all(is_entry(e) for e in entries):
@@ -134,6 +135,10 @@ def _per_layer(value: Any, layers: int, argument: str, is_entry: Any) -> list[li
     if all(entry is None for entry in chosen):
         raise ValueError(f"Argument '{argument}': no output node is chosen.")
     return chosen + [None] * (layers - len(chosen))
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "__iter__") and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
 
 
 def _argument_type(argument: str, what: str, value: Any) -> TypeError:

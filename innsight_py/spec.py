@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from innsight_py._checks import describe, suggestion
+from innsight_py._checks import describe, is_whole, suggestion
 from innsight_py.spec_layers import LAYER_SPECS, LayerSpec, SpecError
 
 __all__ = ["ModelSpec", "SpecError", "check_spec", "spec_as_dict"]
@@ -114,9 +114,6 @@ def spec_as_dict(spec: ModelSpec) -> dict[str, Any]:
 def parse_dims(dims: Any, what: str) -> tuple[tuple[int, ...], ...]:
     """Read one shape, or a list of shapes, without the batch axis: ``4``, ``(3, 32, 32)``, ``[(4,), (3, 8)]``."""
 
-    def is_whole(value: object) -> bool:
-        return hasattr(value, "__index__") and not isinstance(value, bool)
-
     def shape(value: Any) -> tuple[int, ...]:
         entries = [value] if is_whole(value) else value
         if (
@@ -162,7 +159,7 @@ def _check_layer(layer: Any, number: int, before: str) -> LayerSpec:
         raise SpecError(f"Layer {number}: expected a dict, got {describe(layer)}.")
     kind = layer.get("type")
     kind = _TYPE_ALIASES.get(kind, kind) if isinstance(kind, str) else kind
-    if kind not in LAYER_SPECS:
+    if not isinstance(kind, str) or kind not in LAYER_SPECS:
         found = "nothing" if kind is None else describe(kind)
         raise SpecError(
             f"Layer {number}: key 'type': expected one of {', '.join(LAYER_SPECS)}, got {found}"
@@ -190,7 +187,7 @@ def _explain(where: str, kind: str, error: Mapping[str, Any]) -> str:
         return f"{where}: lacks the key '{key}'."
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, ValueError):
-        text = str(cause)
+        text = str(cause) if not key or str(cause).startswith("expected ") else f"expected {cause}"
         if not key:  # a check across several keys says all of it itself
             return f"{where}: {text}"
     elif error["type"] == "literal_error":

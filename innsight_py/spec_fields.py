@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from pydantic import BeforeValidator, PlainValidator
 
+from innsight_py._checks import is_whole
 from innsight_py.activations import activation_names
+from innsight_py.data import without_tensors
 
 
 def as_tensor(value: Any, finite: bool = True) -> torch.Tensor:
@@ -22,14 +24,13 @@ def as_tensor(value: Any, finite: bool = True) -> torch.Tensor:
         tensor = value.detach().clone()
     else:
         try:
-            array = np.asarray(value)
+            array = np.asarray(without_tensors(value))
         except ValueError:
             raise ValueError("expected numbers in a rectangular array") from None
         if array.dtype.kind not in "iuf":
             raise ValueError("expected an array of numbers")
-        tensor = torch.tensor(
-            array.astype(np.float64) if array.dtype.itemsize > 4 or array.dtype.kind in "iu" else array
-        )
+        wide = array.dtype.kind in "iu" or array.dtype.itemsize > 4
+        tensor = torch.from_numpy(array.astype(np.float64 if wide else np.float32, order="C"))
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise ValueError("expected an array of real numbers")
     if tensor.dtype != torch.float64:
@@ -65,12 +66,11 @@ def read_maybe_infinite(value: Any) -> torch.Tensor:
 
 def read_whole_numbers(value: Any, least: int) -> tuple[int, ...]:
     """Read one or several whole numbers."""
-    entries = value if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
-    numbers = []
-    for entry in entries:
-        if isinstance(entry, bool) or not hasattr(entry, "__index__"):
-            raise ValueError("expected whole numbers")
-        numbers.append(int(entry.__index__()))
+    single = isinstance(value, str | Mapping) or not isinstance(value, Iterable) or np.ndim(value) == 0
+    numbers = [value] if single else list(value)
+    if not all(is_whole(number) for number in numbers):
+        raise ValueError("expected whole numbers")
+    numbers = [int(number) for number in numbers]
     if not numbers or min(numbers) < least:
         raise ValueError(f"expected whole numbers of at least {least}")
     return tuple(numbers)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
+from innsight_py._checks import Count, Flag, NotNegative, Number, read_whole_number
 from innsight_py.activations import check_activation
 from innsight_py.spec_fields import (
     read_activation_name,
@@ -72,12 +73,16 @@ class LayerSpec(BaseModel):
                 not isinstance(value, torch.Tensor) and value == field.get_default(call_default_factory=True)
             ):
                 continue
-            plain[key] = value.cpu().numpy().copy() if isinstance(value, torch.Tensor) else _plain(value)
+            plain[key] = _plain(value)
         return plain
 
 
 def _plain(value: Any) -> Any:
-    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, torch.Tensor):
+        return value.cpu().numpy().copy()
+    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
 class _WithActivation(LayerSpec):
@@ -113,11 +118,11 @@ _DILATION = AliasChoices("dilation", "dilation_rate")
 class _Convolution(_WithActivation):
     """Strides and dilations go from the first spatial axis to the last, padding from the last to the first."""
 
-    groups: Annotated[int, Field(ge=1)] = 1
+    groups: Count = 1
 
 
 class _TransposedConvolution(_WithActivation):
-    groups: Annotated[int, Field(ge=1)] = 1
+    groups: Count = 1
 
     @property
     def outputs(self) -> int:
@@ -195,7 +200,7 @@ class MaxPooling1D(LayerSpec):
     strides: Annotated[tuple[int, ...] | None, read_per_axis(1)] = Field(None, validation_alias=_STRIDES)
     padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
     dilation: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_DILATION)
-    ceil_mode: bool = False
+    ceil_mode: Flag = False
 
 
 class AveragePooling1D(LayerSpec):
@@ -205,8 +210,8 @@ class AveragePooling1D(LayerSpec):
     kernel_size: Annotated[tuple[int, ...], read_per_axis(1)]
     strides: Annotated[tuple[int, ...] | None, read_per_axis(1)] = Field(None, validation_alias=_STRIDES)
     padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
-    ceil_mode: bool = False
-    count_include_pad: bool = True
+    ceil_mode: Flag = False
+    count_include_pad: Flag = True
 
 
 class MaxPooling2D(LayerSpec):
@@ -217,7 +222,7 @@ class MaxPooling2D(LayerSpec):
     strides: Annotated[tuple[int, ...] | None, read_per_axis(2)] = Field(None, validation_alias=_STRIDES)
     padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
     dilation: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
-    ceil_mode: bool = False
+    ceil_mode: Flag = False
 
 
 class AveragePooling2D(LayerSpec):
@@ -227,8 +232,8 @@ class AveragePooling2D(LayerSpec):
     kernel_size: Annotated[tuple[int, ...], read_per_axis(2)]
     strides: Annotated[tuple[int, ...] | None, read_per_axis(2)] = Field(None, validation_alias=_STRIDES)
     padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
-    ceil_mode: bool = False
-    count_include_pad: bool = True
+    ceil_mode: Flag = False
+    count_include_pad: Flag = True
 
 
 class MaxPooling3D(LayerSpec):
@@ -239,7 +244,7 @@ class MaxPooling3D(LayerSpec):
     strides: Annotated[tuple[int, ...] | None, read_per_axis(3)] = Field(None, validation_alias=_STRIDES)
     padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
     dilation: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
-    ceil_mode: bool = False
+    ceil_mode: Flag = False
 
 
 class AveragePooling3D(LayerSpec):
@@ -249,8 +254,8 @@ class AveragePooling3D(LayerSpec):
     kernel_size: Annotated[tuple[int, ...], read_per_axis(3)]
     strides: Annotated[tuple[int, ...] | None, read_per_axis(3)] = Field(None, validation_alias=_STRIDES)
     padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
-    ceil_mode: bool = False
-    count_include_pad: bool = True
+    ceil_mode: Flag = False
+    count_include_pad: Flag = True
 
 
 class AdaptivePooling(LayerSpec):
@@ -266,19 +271,19 @@ class GlobalPooling(LayerSpec):
 
     type: Literal["GlobalPooling"]
     method: Literal["average", "max"]
-    keepdims: bool = False
+    keepdims: Flag = False
 
 
 class BatchNorm(LayerSpec):
     """Batch normalisation as at prediction time, along the channel axis."""
 
     type: Literal["BatchNorm"]
-    num_features: Annotated[int | None, Field(ge=1)] = None
+    num_features: Count | None = None
     gamma: Vector
     beta: Vector | None = None
     run_mean: Vector
     run_var: Vector
-    eps: Annotated[float, Field(ge=0)]
+    eps: NotNegative
 
     @model_validator(mode="after")
     def _consistent(self) -> BatchNorm:
@@ -298,7 +303,7 @@ class Padding(LayerSpec):
     type: Literal["Padding"]
     padding: Annotated[tuple[int, ...], BeforeValidator(read_any_sides)]
     mode: Literal["constant", "reflect", "replicate", "circular"] = "constant"
-    value: Annotated[float, Field(strict=False, allow_inf_nan=False)] = 0.0
+    value: Number = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Padding:
@@ -372,7 +377,7 @@ class Reduce(LayerSpec):
     type: Literal["Reduce"]
     method: Literal["sum", "mean"]
     axes: Annotated[tuple[int, ...], BeforeValidator(read_axes)]
-    keepdims: bool = False
+    keepdims: Flag = False
 
 
 class Standardize(LayerSpec):
@@ -383,9 +388,9 @@ class Standardize(LayerSpec):
     """
 
     type: Literal["Standardize"]
-    groups: Annotated[int, Field(ge=1)]
-    eps: Annotated[float | None, Field(ge=0)] = None
-    center: bool = True
+    groups: Count
+    eps: NotNegative | None = None
+    center: Flag = True
 
 
 class Reshape(LayerSpec):
@@ -416,7 +421,7 @@ class Resize(LayerSpec):
     type: Literal["Resize"]
     size: Annotated[tuple[int, ...], BeforeValidator(lambda value: read_whole_numbers(value, 1))]
     mode: Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"] = "nearest"
-    align_corners: bool | None = None
+    align_corners: Flag | None = None
     scale_factor: Annotated[tuple[float, ...] | None, BeforeValidator(read_numbers)] = None
 
 
@@ -432,7 +437,7 @@ class Operator(LayerSpec):
     operator: str
     arguments: list[Any]
     shapes: list[tuple[int, ...]]
-    part: int | None = None
+    part: Annotated[int, PlainValidator(read_whole_number)] | None = None
 
 
 class Skipping(LayerSpec):

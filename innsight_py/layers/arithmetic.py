@@ -10,6 +10,7 @@ from torch import Tensor
 
 from innsight_py.layers.base import Carrying, Layer, Record, align, sum_to
 from innsight_py.layers.rules import DeepLiftRule, LRPRule, lrp_denominator
+from innsight_py.layers.structure import not_the_batch
 
 
 class Add(Carrying):
@@ -43,12 +44,12 @@ class Reduce(Carrying):
         super().__init__(layer)
         self.method, self.axes, self.keepdims = layer.method, layer.axes, layer.keepdims
 
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        for axis in self.axes:
+            not_the_batch(axis, dims[0], "axes")
+
     def _axes(self) -> tuple[int, ...]:
-        rank = len(self.input_dims[0]) + 1
-        axes = tuple(axis % rank for axis in self.axes)
-        if 0 in axes or max(abs(axis) for axis in self.axes) > rank:
-            raise ValueError(f"there are no axes {self.axes} beside the batch")
-        return axes
+        return tuple(axis % (len(self.input_dims[0]) + 1) for axis in self.axes)
 
     def linear(self, *inputs: Tensor) -> Tensor:
         reduce = torch.mean if self.method == "mean" else torch.sum

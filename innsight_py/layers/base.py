@@ -95,6 +95,17 @@ class Layer(nn.Module):
         self.input_dims: tuple[tuple[int, ...], ...] = ()
         self.output_dim: tuple[int, ...] = ()
 
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        """Refuse shapes of the inputs (without the batch) that the layer is not made for, with a ValueError.
+
+        Only what `linear` itself would not notice.
+        """
+
+    def needs_axes(self, dim: tuple[int, ...], axes: int) -> None:
+        """Refuse an input that has not so many axes beside the batch."""
+        if len(dim) != axes:
+            raise ValueError(f"it needs an input with {axes} axes beside the batch")
+
     # -- forward ------------------------------------------------------------------------------------------------
 
     def linear(self, *inputs: Tensor) -> Tensor:

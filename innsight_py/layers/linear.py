@@ -54,6 +54,9 @@ class _Convolution(_Weighted):
         self.symmetric = before if before == after else (0,) * len(before)
         self.outer = () if before == after else layer.padding
 
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        self.needs_axes(dims[0], len(self.stride) + 1)
+
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         assert weight is not None
         padded = F.pad(x, self.outer) if self.outer else x
@@ -100,6 +103,9 @@ class _TransposedConvolution(_Weighted):
         super().__init__(layer)
         self.stride, self.dilation, self.groups = layer.stride, layer.dilation, layer.groups
         self.padding, self.output_padding = layer.padding, layer.output_padding
+
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        self.needs_axes(dims[0], len(self.stride) + 1)
 
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         assert weight is not None

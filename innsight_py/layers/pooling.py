@@ -55,6 +55,9 @@ class _WindowMean(_Averaging):
         self.kernel_size, self.strides, self.padding = kernel_size, strides, padding
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        self.needs_axes(dims[0], len(self.kernel_size) + 1)
+
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         pool = _AVG_POOL[len(self.kernel_size) - 1]
         return pool(x, self.kernel_size, self.strides, self.padding, self.ceil_mode, self.count_include_pad)
@@ -105,6 +108,9 @@ class _AdaptiveMean(_Averaging):
         super().__init__(layer)
         self.output_size = output_size
 
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        self.needs_axes(dims[0], len(self.output_size) + 1)
+
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         pool: Callable[..., Tensor] = _ADAPTIVE_AVG_POOL[len(self.output_size) - 1]
         return pool(x, self.output_size)
@@ -126,6 +132,8 @@ class _GlobalMean(_Averaging):
 
 def _over_positions(reduce: Callable[..., Tensor], x: Tensor, keepdims: bool) -> Tensor:
     """Reduce all axes after the channels."""
+    if x.dim() < 3:
+        raise ValueError("it needs an input with positions, axes after the channels")
     return reduce(x, dim=tuple(range(2, x.dim())), keepdim=keepdims)
 
 
@@ -259,6 +267,9 @@ class _MaxPooling(_Winner):
         self.kernel_size, self.strides = layer.kernel_size, layer.strides or layer.kernel_size
         self.padding, self.dilation, self.ceil_mode = layer.padding, layer.dilation, layer.ceil_mode
 
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        self.needs_axes(dims[0], len(self.kernel_size) + 1)
+
     def _pool(self, x: Tensor, return_indices: bool) -> Any:
         pool: Callable[..., Any] = _MAX_POOL[len(self.kernel_size) - 1]
         return pool(
@@ -309,6 +320,9 @@ class AdaptiveMaxPooling(_Winner):
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         self.output_size = layer.output_size
+
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        self.needs_axes(dims[0], len(self.output_size) + 1)
 
     def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         pool: Callable[..., Any] = _ADAPTIVE_MAX_POOL[len(self.output_size) - 1]

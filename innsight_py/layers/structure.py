@@ -11,6 +11,13 @@ from torch.nn import functional as F  # noqa: N812
 from innsight_py.layers.base import Carrying, Record, pull_linear
 
 
+def not_the_batch(axis: int, dim: tuple[int, ...], key: str = "axis") -> None:
+    """Refuse an axis that is the batch's, or that an input of shape `dim` does not have."""
+    rank = len(dim) + 1
+    if not -rank < axis < rank or axis % rank == 0:
+        raise ValueError(f"key '{key}' is {axis}, and there is no such axis beside the batch")
+
+
 class Concatenate(Carrying):
     """Inputs one after the other along an axis."""
 
@@ -19,6 +26,9 @@ class Concatenate(Carrying):
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         self.axis = layer.axis
+
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        not_the_batch(self.axis, dims[0])
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, self.axis)
@@ -37,6 +47,10 @@ class Flatten(Carrying):
         super().__init__(layer)
         self.start, self.end = layer.start_dim, layer.end_dim
         self.channels_last = layer.order == "channels_last"
+
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        not_the_batch(self.start, dims[0], "start_dim")
+        not_the_batch(self.end, dims[0], "end_dim")
 
     def linear(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -93,6 +107,9 @@ class Take(Carrying):
         super().__init__(layer)
         self.axis, self.indices = layer.axis, list(layer.indices)
 
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        not_the_batch(self.axis, dims[0])
+
     def linear(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
         first, count = self.indices[0], len(self.indices)
@@ -114,6 +131,10 @@ class Padding(Carrying):
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         self.padding, self.mode, self.value = layer.padding, layer.mode, layer.value
+
+    def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
+        if len(self.padding) > 2 * len(dims[0]):
+            raise ValueError("it would pad the batch")
 
     def linear(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-import torch
 from torch import Tensor
 
-from innsight_py._checks import Count, Flag, checked, describe, suggestion
+from innsight_py._checks import Count, Flag, WrongTypeError, checked, describe, read_number, suggestion
 from innsight_py.converter import Converter
 from innsight_py.graph import ConvertedModel, Explained, Step, Trace
 from innsight_py.layers import Layer, LRPRule, ruled_classes
@@ -187,11 +186,11 @@ def _check_rule_param(value: Any) -> float | dict[str, float] | None:
     if isinstance(value, Mapping):
         _check_classes(value, "rule_param")
     for key, number in entries.items():
-        if isinstance(number, bool | str) or not hasattr(number, "__float__"):
-            raise TypeError(f"Argument 'rule_param': expected a number or a dict of these, got {describe(number)}.")
-        entries[key] = float(number)
-        if not torch.isfinite(torch.tensor(entries[key])):
-            raise ValueError(f"Argument 'rule_param': expected a finite number, got {number}.")
+        try:
+            entries[key] = read_number(number)
+        except ValueError as error:
+            kind = TypeError if isinstance(error, WrongTypeError) else ValueError
+            raise kind(f"Argument 'rule_param': expected {error} or a dict of these, got {describe(number)}.") from None
     return entries if isinstance(value, Mapping) else entries[""]
 
 
