@@ -191,6 +191,7 @@ class _Translation(Writer):
         self.known: dict[str, Value] = {}  # of fx node: the layer or input with its value
         self.same: dict[str, set[str]] = {}  # of fx node: those whose value it shares because it was changed in place
         self.parts: dict[str, list[Value]] = {}  # of fx node with several results: these
+        self.dtypes: dict[str, torch.dtype] = {}  # of fx node: the kind of its numbers
         self.deferred: set[fx.Node] = set()  # nodes with several results and no entry in the table
         signature = program.graph_signature
         stored = {**program.state_dict, **program.constants}
@@ -207,6 +208,8 @@ class _Translation(Writer):
         self.outputs = [str(name) for name in signature.user_outputs]
         self.kept = set(self.outputs)
         for node in program.graph.nodes:
+            if isinstance(node.meta.get("val"), Tensor):
+                self.dtypes[node.name] = node.meta["val"].dtype
             if node.op == "call_function":
                 self._read(node)
 
@@ -217,6 +220,9 @@ class _Translation(Writer):
             if node not in self.known:
                 raise SpecError(f"Output {number} of the module does not depend on its inputs.")
             value = self.known[node]
+            kind = self.dtypes[node]
+            if not kind.is_floating_point:
+                raise SpecError(f"Output {number} of the module is of {kind}: there is no gradient of it.")
             if not value.dim:
                 value = self.reshape(value, (1, 1))
             outputs.append(self._as_layer(value.layer, outputs))
@@ -254,12 +260,20 @@ class _Translation(Writer):
         sources = [n.name for n in node.all_input_nodes if n.name in self.known or n.name in self.parts]
         if node.meta.get("val") is None or not (node.users or node.name in self.kept or _is_mutable(node)):
             return  # an assertion about the kind of a tensor, or of no use to anybody
+        self._refuse_random(node)
         if node.target is operator.getitem:
             self._take_part(node, sources)
         elif not sources:
             self._compute(node)
         else:
             self._translate(node)
+
+    def _refuse_random(self, node: fx.Node) -> None:
+        op = node.target
+        if isinstance(op, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in op.tags:
+            call = Operator(node, self.constants, self.known, _place(node))
+            if call.name not in TABLE:  # dropout says for itself whether it is at work
+                raise refuse(call, "it is random even at prediction time")
 
     def _take_part(self, node: fx.Node, sources: list[str]) -> None:
         whole, part = node.args

@@ -157,8 +157,8 @@ def convert(model: Any, **kwargs: Any) -> Converter:
 def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
     """Run random inputs through the original and the converted model, and refuse one that computes something else.
 
-    In double precision; in single where the original has constants or casts of single precision. Two rows, so that a
-    model whose answer for one instance depends on the others is found out.
+    In double precision; in single where the original has constants or casts of single precision. Three rows,
+    so that a model whose answer for one instance depends on the others, or on their number, is found out.
 
     Raises
     ------
@@ -168,12 +168,12 @@ def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
     spec, run = reading.spec, reading.run
     assert run is not None
     generator = torch.Generator().manual_seed(1)
-    draws = [torch.randn(2, *dim, generator=generator, dtype=torch.float64) for dim in spec.input_dim]
+    draws = [torch.randn(3, *dim, generator=generator, dtype=torch.float64) for dim in spec.input_dim]
     wrong: int | None = None
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
         inputs = [x.to(dtype) for x in draws]
         try:
-            expected = run(inputs)
+            expected = run([x.clone() for x in inputs])  # a model may change its input in place
         except RuntimeError:
             if dtype == torch.float32:
                 raise

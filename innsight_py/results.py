@@ -61,7 +61,7 @@ def _tensor(method: InterpretingMethod, i: int, j: int) -> Tensor | None:
 
 def _rows(method: InterpretingMethod) -> int:
     tensors = [x for row in method.result if row is not None for x in row if x is not None]
-    return tensors[0].shape[0]
+    return tensors[0].shape[0] if tensors else method._rows
 
 
 def as_array(method: InterpretingMethod, i: int, j: int) -> np.ndarray:

@@ -120,21 +120,22 @@ def _per_layer(value: Any, layers: int, argument: str, is_entry: Any) -> list[li
         raise ValueError(
             f"Argument '{argument}': expected at most {layers} list(s), one for each output layer, got {len(value)}."
         )
-    chosen: list[list[Any] | None] = []
-    for entry in value:
-        entries = [entry] if is_entry(entry) else entry
-        if entry is not None:
-            if not is_entry(entry) and not _is_list(entry):
-                raise _argument_type(argument, what, entry)
-            entries = list(entries)
-            if not all(is_entry(e) for e in entries):
-                raise _argument_type(argument, what, entry)
-            if not entries:
-                raise ValueError(f"Argument '{argument}': expected at least one node, got an empty list.")
-        chosen.append(entries)
+    chosen = [None if entry is None else _entries(entry, argument, what, is_entry) for entry in value]
     if all(entry is None for entry in chosen):
         raise ValueError(f"Argument '{argument}': no output node is chosen.")
     return chosen + [None] * (layers - len(chosen))
+
+
+def _entries(value: Any, argument: str, what: str, is_entry: Any) -> list[Any]:
+    """Read the choice for one output layer."""
+    if not is_entry(value) and not _is_list(value):
+        raise _argument_type(argument, what, value)
+    entries = [value] if is_entry(value) else list(value)
+    if not all(is_entry(entry) for entry in entries):
+        raise _argument_type(argument, what, value)
+    if not entries:
+        raise ValueError(f"Argument '{argument}': expected at least one node, got an empty list.")
+    return entries
 
 
 def _is_list(value: Any) -> bool:

@@ -95,6 +95,7 @@ class InterpretingMethod:
         self.output_idx = [None if nodes is None else list(nodes) for nodes in selection.idx]
         self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
         self.data: list[Tensor] = []
+        self._rows = 1
         self.result: Buffers = []
         self.preds: list[Tensor | None] | None = None
         self.decomp_goal: list[Tensor | None] | None = None
@@ -180,7 +181,7 @@ class Walk:
         self.what: dict[int, Explained] = {
             i: self.model.explained(i, method.ignore_last_act) for i in self.selection.layers
         }
-        self.rows = rows
+        self.rows = method._rows = rows
         self._cap = method.batch_size
         self._dtype = DTYPES[method.dtype]
         trace, widest = self.model.row_size()
