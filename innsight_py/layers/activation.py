@@ -40,7 +40,8 @@ class Activation(Layer):
         if skip_activation or self.activation.is_linear:
             return [m]
         if self.activation.is_elementwise:
-            return [m * slope(at.output - ref.output, at.inputs[0] - ref.inputs[0])]
+            factor = at.once_with(ref, "slope", lambda: slope(at.output - ref.output, at.inputs[0] - ref.inputs[0]))
+            return [m * factor]
         axis = self.activation.params["dim"]
         axis = axis if axis < 0 else axis - at.output.dim()
         return [softmax_multiplier(m, at.inputs[0], ref.inputs[0], axis, log=self.activation.name == "log_softmax")]

@@ -83,7 +83,8 @@ class Affine(Layer):
     def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
         (x,) = at.inputs
         if rule.name != "alpha_beta":
-            return [x * self.transpose(r / lrp_denominator(at.preactivation, rule), self.weight)]
+            z = at.once(f"denominator {rule.name} {rule.param}", lambda: lrp_denominator(at.preactivation, rule))
+            return [x * self.transpose(r / z, self.weight)]
         return [self._alpha_beta(r, x, at, rule.value)]
 
     def _alpha_beta(self, r: Tensor, x: Tensor, at: Record, alpha: float) -> Tensor:
@@ -116,13 +117,20 @@ class Affine(Layer):
         if skip_activation or self.activation.is_linear:
             return self.pullback(m, at)
         if rule.name == "rescale":
-            factor = rescale_factor(self.activation, at.preactivation, ref.preactivation, at.output, ref.output)
+            factor = at.once_with(
+                ref,
+                "rescale",
+                lambda: rescale_factor(self.activation, at.preactivation, ref.preactivation, at.output, ref.output),
+            )
             return self.pullback(m * factor, at)
         dx = at.inputs[0] - ref.inputs[0]
         weights = at.once("signed weight", self.signed_weight)
-        parts = self.signed_parts(dx, weights, with_bias=False)
-        above, below = reveal_cancel_factors(self.activation, at.preactivation, ref.preactivation, *parts)
+        above, below = at.once_with(ref, "reveal cancel", lambda: self._reveal_cancel(dx, at, ref, weights))
         return [self._signed_pullback(m * above, m * below, dx, weights)]
+
+    def _reveal_cancel(self, dx: Tensor, at: Record, ref: Record, weights: SignedWeight) -> tuple[Tensor, Tensor]:
+        parts = self.signed_parts(dx, weights, with_bias=False)
+        return reveal_cancel_factors(self.activation, at.preactivation, ref.preactivation, *parts)
 
     def _signed_pullback(self, above: Tensor, below: Tensor, dx: Tensor, weights: SignedWeight) -> Tensor:
         """Give positive differences the multiplier of the terms they raise, negative ones the other, zeros the mean.

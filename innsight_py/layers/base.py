@@ -34,19 +34,29 @@ class Record:
         Before and after the activation function.
     """
 
-    __slots__ = ("_kept", "inputs", "output", "preactivation")
+    __slots__ = ("_kept", "_kept_with_partner", "_partner", "inputs", "output", "preactivation")
 
     def __init__(self, inputs: tuple[Tensor, ...], preactivation: Tensor, output: Tensor) -> None:
         self.inputs = inputs
         self.preactivation = preactivation
         self.output = output
         self._kept: dict[str, object] = {}
+        self._partner: Record | None = None
+        self._kept_with_partner: dict[str, object] = {}
 
     def once(self, key: str, compute: Callable[[], T]) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
         if key not in self._kept:
             self._kept[key] = compute()
         return self._kept[key]  # type: ignore[return-value]
+
+    def once_with(self, ref: Record, key: str, compute: Callable[[], T]) -> T:
+        """Compute something that depends on this pass and a reference's once, for as long as the two stay together."""
+        if self._partner is not ref:
+            self._partner, self._kept_with_partner = ref, {}
+        if key not in self._kept_with_partner:
+            self._kept_with_partner[key] = compute()
+        return self._kept_with_partner[key]  # type: ignore[return-value]
 
 
 class Named(Protocol):
