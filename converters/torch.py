@@ -26,7 +26,17 @@ from typing import Any
 
 import torch
 from innsight_py.converters import torch_arithmetic, torch_operators, torch_structure  # noqa: F401 (fill the table)
-from innsight_py.converters.torch_writer import TABLE, Operator, Value, Writer, operator_name, refuse, without_one
+from innsight_py.converters.torch_writer import (
+    SHAPE_LAYERS,
+    TABLE,
+    WRITES,
+    Operator,
+    Value,
+    Writer,
+    operator_name,
+    refuse,
+    without_one,
+)
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
@@ -102,6 +112,8 @@ def private_copy(model: nn.Module) -> nn.Module:
         copied = copy.deepcopy(model)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise SpecError(f"The module cannot be copied: {error}") from error
+    if any(p.is_meta for p in (*copied.parameters(), *copied.buffers())):
+        raise SpecError("The module has parameters on the device 'meta', which are shapes without numbers.")
     half = any(p.dtype in (torch.float16, torch.bfloat16) for p in copied.parameters())
     copied = copied.cpu().eval().requires_grad_(False)
     return copied.float() if half else copied
@@ -308,7 +320,10 @@ class _Translation(Writer):
         call = Operator(node, self.constants, self.known, place)
         self.at(_layer_name(node), place, node.name)
         reader = TABLE.get(call.name)
+        before = len(self.layers)
         result = reader(self, call) if reader is not None else None
+        written = {layer["type"] for layer in self.layers[before:]}
+        assert written <= {*WRITES.get(call.name, ()), *SHAPE_LAYERS}, (call.name, written)
         if result is None:
             if isinstance(node.meta["val"], Tensor):
                 result = without_one(self, call, _shape(node.meta["val"]), None)

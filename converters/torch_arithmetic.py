@@ -12,17 +12,17 @@ from torch import Tensor
 # -- sums, products, constants ---------------------------------------------------------------------------------------
 
 
-@translates("add.Tensor", "add.Scalar")
+@translates("add.Tensor", "add.Scalar", writes="Add Scale")
 def _add(write: Writer, call: Operator) -> Value:
     return _sum(write, call["self"], call["other"], 1, call["alpha"])
 
 
-@translates("sub.Tensor", "sub.Scalar")
+@translates("sub.Tensor", "sub.Scalar", writes="Add Scale")
 def _sub(write: Writer, call: Operator) -> Value:
     return _sum(write, call["self"], call["other"], 1, -call["alpha"])
 
 
-@translates("rsub.Scalar", "rsub.Tensor")
+@translates("rsub.Scalar", "rsub.Tensor", writes="Add Scale")
 def _rsub(write: Writer, call: Operator) -> Value:
     return _sum(write, call["other"], call["self"], 1, -call["alpha"])
 
@@ -36,7 +36,7 @@ def _sum(write: Writer, x: Any, y: Any, a: float, b: float) -> Value:
     return write.add_values([x if a == 1 else write.scale(x, a), y if b == 1 else write.scale(y, b)])
 
 
-@translates("mul.Tensor", "mul.Scalar")
+@translates("mul.Tensor", "mul.Scalar", writes="Multiply Scale")
 def _mul(write: Writer, call: Operator) -> Value:
     x, y = call["self"], call["other"]
     if isinstance(x, Value) and isinstance(y, Value):
@@ -44,7 +44,7 @@ def _mul(write: Writer, call: Operator) -> Value:
     return write.scale(x, y) if isinstance(x, Value) else write.scale(y, x)
 
 
-@translates("div.Tensor", "div.Scalar")
+@translates("div.Tensor", "div.Scalar", writes="Activation Multiply Scale")
 def _div(write: Writer, call: Operator) -> Value:
     x, y = call["self"], call["other"]
     if not isinstance(y, Value):
@@ -53,12 +53,12 @@ def _div(write: Writer, call: Operator) -> Value:
     return write.multiply(x, inverse) if isinstance(x, Value) else write.scale(inverse, x)
 
 
-@translates("neg")
+@translates("neg", writes="Scale")
 def _neg(write: Writer, call: Operator) -> Value:
     return write.scale(call["self"], -1)
 
 
-@translates("where.self", "masked_fill.Scalar", "masked_fill.Tensor")
+@translates("where.self", "masked_fill.Scalar", "masked_fill.Tensor", writes="Add Scale")
 def _where(write: Writer, call: Operator) -> Value | None:
     mask, x, y = (call["condition"], call["self"], call["other"]) if "where" in call.name else (
         call["mask"], call["value"], call["self"]
@@ -81,7 +81,7 @@ def _where(write: Writer, call: Operator) -> Value | None:
 
 
 # -- matrix products -------------------------------------------------------------------------------------------------
-@translates("mm", "bmm", "matmul")
+@translates("mm", "bmm", "matmul", writes="Dense MatMul")
 def _matmul(write: Writer, call: Operator) -> Value | None:
     left, right = call["self"], call.get("other", call.get("mat2"))
     return matrix_product(write, left, right, call.shape)
@@ -121,33 +121,33 @@ def matrix_product(write: Writer, left: Any, right: Any, shape: tuple[int, ...])
 # -- reductions ------------------------------------------------------------------------------------------------------
 
 
-@translates("sum.dim_IntList", "mean.dim", "sum", "mean")
+@translates("sum.dim_IntList", "mean.dim", "sum", "mean", writes="GlobalPooling Reduce")
 def _reduce(write: Writer, call: Operator) -> Value:
     method = "mean" if "mean" in call.name else "sum"
     return write.reduce(call["self"], method, call.get("dim") or [], bool(call.get("keepdim")))
 
 
-@translates("amax")
+@translates("amax", writes="GlobalPooling")
 def _amax(write: Writer, call: Operator) -> Value:
     return write.maximum(call["self"], call["dim"], call["keepdim"])
 
 
-@translates("max.dim")
+@translates("max.dim", writes="GlobalPooling")
 def _max_dim(write: Writer, call: Operator) -> list[Value]:
     return [write.maximum(call["self"], [call["dim"]], call["keepdim"])]
 
 
-@translates("amin")
+@translates("amin", writes="GlobalPooling Scale")
 def _amin(write: Writer, call: Operator) -> Value:
     return write.scale(write.maximum(write.scale(call["self"], -1), call["dim"], call["keepdim"]), -1)
 
 
-@translates("min.dim")
+@translates("min.dim", writes="GlobalPooling Scale")
 def _min_dim(write: Writer, call: Operator) -> list[Value]:
     return [write.scale(write.maximum(write.scale(call["self"], -1), [call["dim"]], call["keepdim"]), -1)]
 
 
-@translates("maximum", "minimum")
+@translates("maximum", "minimum", writes="Activation Add Scale")
 def _larger(write: Writer, call: Operator) -> Value | None:
     x, y = call["self"], call["other"]
     if not isinstance(x, Value) or not isinstance(y, Value):
@@ -157,7 +157,9 @@ def _larger(write: Writer, call: Operator) -> Value | None:
     return write.add_values([x, write.scale(write.activation(difference, "relu"), sign)])
 
 
-@translates("var.correction", "var.dim", "std.correction", "std.dim")
+@translates(
+    "var.correction", "var.dim", "std.correction", "std.dim", writes="Activation Add GlobalPooling Reduce Scale"
+)
 def _variance(write: Writer, call: Operator) -> Value | None:
     x = call["self"]
     axes = call["dim"] or list(range(len(x.shape)))
@@ -172,7 +174,7 @@ def _variance(write: Writer, call: Operator) -> Value | None:
     return write.activation(variance, "sqrt") if "std" in call.name else variance
 
 
-@translates("linalg_vector_norm")
+@translates("linalg_vector_norm", writes="Activation Reduce")
 def _norm(write: Writer, call: Operator) -> Value | None:
     x, axes = call["self"], call["dim"] or []
     if call["ord"] == 1:
@@ -183,7 +185,7 @@ def _norm(write: Writer, call: Operator) -> Value | None:
     return write.activation(squares, "sqrt")
 
 
-@translates("logsumexp")
+@translates("logsumexp", writes="Activation Add Scale Take")
 def _logsumexp(write: Writer, call: Operator) -> Value | None:
     x = call["self"]
     if len(call["dim"]) != 1:
@@ -195,7 +197,7 @@ def _logsumexp(write: Writer, call: Operator) -> Value | None:
     return write.reshape(total, call.shape)
 
 
-@translates("cumsum")
+@translates("cumsum", writes="Dense")
 def _cumsum(write: Writer, call: Operator) -> Value:
     x = call["self"]
     axis, last = call["dim"] % len(x.shape), len(x.shape) - 1
@@ -209,13 +211,13 @@ def _cumsum(write: Writer, call: Operator) -> Value:
 # -- normalisation ---------------------------------------------------------------------------------------------------
 
 
-@translates("_native_batch_norm_legit_no_training")
+@translates("_native_batch_norm_legit_no_training", writes="BatchNorm")
 def _batch_norm(write: Writer, call: Operator) -> list[Value] | None:
     normalised = batch_norm(write, call)
     return None if normalised is None else [normalised]
 
 
-@translates("batch_norm")
+@translates("batch_norm", writes="BatchNorm")
 def _plain_batch_norm(write: Writer, call: Operator) -> Value | None:
     return None if call["training"] else batch_norm(write, call)
 
@@ -231,7 +233,7 @@ def batch_norm(write: Writer, call: Operator) -> Value | None:
     )  # fmt: skip
 
 
-@translates("layer_norm", "native_layer_norm")
+@translates("layer_norm", "native_layer_norm", writes="Scale Standardize")
 def _layer_norm(write: Writer, call: Operator) -> Value | list[Value]:
     x = call["input"]
     lead = x.shape[: len(x.shape) - len(call["normalized_shape"])]
@@ -240,7 +242,7 @@ def _layer_norm(write: Writer, call: Operator) -> Value | list[Value]:
     return [y] if "native" in call.name else y
 
 
-@translates("rms_norm")
+@translates("rms_norm", writes="Scale Standardize")
 def _rms_norm(write: Writer, call: Operator) -> Value:
     x = call["input"]
     lead = x.shape[: len(x.shape) - len(call["normalized_shape"])]
@@ -248,7 +250,7 @@ def _rms_norm(write: Writer, call: Operator) -> Value:
     return _affine(write, y, call["weight"], None)
 
 
-@translates("group_norm")
+@translates("group_norm", writes="Scale Standardize")
 def _group_norm(write: Writer, call: Operator) -> Value | None:
     x = call["input"]
     if not x.leads:
@@ -257,7 +259,7 @@ def _group_norm(write: Writer, call: Operator) -> Value | None:
     return _affine(write, y, _per_channel(call["weight"], x), _per_channel(call["bias"], x))
 
 
-@translates("instance_norm")
+@translates("instance_norm", writes="Scale Standardize")
 def _instance_norm(write: Writer, call: Operator) -> Value | None:
     x = call["input"]
     if not x.leads or not call["use_input_stats"]:
@@ -275,7 +277,7 @@ def _affine(write: Writer, x: Value, weight: Tensor | None, bias: Tensor | None)
 
 
 # -- softmax and attention -------------------------------------------------------------------------------------------
-@translates("softmax.int", "_softmax", "log_softmax.int", "_log_softmax")
+@translates("softmax.int", "_softmax", "log_softmax.int", "_log_softmax", writes="Activation")
 def _softmax(write: Writer, call: Operator) -> Value:
     return softmax(write, call["self"], call["dim"], "log_softmax" if "log" in call.name else "softmax", call)
 
@@ -289,7 +291,7 @@ def softmax(write: Writer, x: Value, axis: int, name: str, call: Operator | None
     return write.reshape(Whole(out.layer, x.shape), x.shape)
 
 
-@translates("glu")
+@translates("glu", writes="Activation Multiply Take")
 def _glu(write: Writer, call: Operator) -> Value:
     x = call["self"]
     half = x.shape[call["dim"]] // 2
@@ -297,7 +299,7 @@ def _glu(write: Writer, call: Operator) -> Value:
     return write.multiply(write.take(x, call["dim"], range(half)), gate)
 
 
-@translates("scaled_dot_product_attention")
+@translates("scaled_dot_product_attention", writes="Activation MatMul Scale")
 def _attention(write: Writer, call: Operator) -> Value | None:
     query, key, value, mask = call["query"], call["key"], call["value"], call["attn_mask"]
     if call["dropout_p"] or call.get("enable_gqa") or not all(isinstance(v, Value) for v in (query, key, value)):

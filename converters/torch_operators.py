@@ -19,7 +19,7 @@ __all__ = ["TABLE"]
 # -- linear layers ---------------------------------------------------------------------------------------------------
 
 
-@translates("linear")
+@translates("linear", writes="Dense")
 def _linear(write: Writer, call: Operator) -> Value | None:
     x, weight = call["input"], call["weight"]
     if not isinstance(x, Value) or not isinstance(weight, Tensor):
@@ -27,7 +27,7 @@ def _linear(write: Writer, call: Operator) -> Value | None:
     return write.layer("Dense", [with_axes(write, x)], call.shape, weight=weight, bias=call["bias"])
 
 
-@translates("addmm")
+@translates("addmm", writes="Dense")
 def _addmm(write: Writer, call: Operator) -> Value | None:
     x, weight, bias = call["mat1"], call["mat2"], call["self"]
     if not (isinstance(x, Value) and isinstance(weight, Tensor) and isinstance(bias, Tensor) and bias.dim() == 1):
@@ -38,8 +38,15 @@ def _addmm(write: Writer, call: Operator) -> Value | None:
 
 
 @translates(
-    "conv1d", "conv2d", "conv3d", "conv1d.padding", "conv2d.padding", "conv3d.padding", "convolution"
-)  # fmt: skip
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv1d.padding",
+    "conv2d.padding",
+    "conv3d.padding",
+    "convolution",
+    writes="Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D Conv3DTranspose",
+)
 def _convolution(write: Writer, call: Operator) -> Value | None:
     x, weight = call["input"], call["weight"]
     if not isinstance(weight, Tensor) or not isinstance(x, Value) or not x.leads:
@@ -54,7 +61,12 @@ def _convolution(write: Writer, call: Operator) -> Value | None:
     )  # fmt: skip
 
 
-@translates("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
+@translates(
+    "conv_transpose1d",
+    "conv_transpose2d.input",
+    "conv_transpose3d.input",
+    writes="Conv1DTranspose Conv2DTranspose Conv3DTranspose",
+)
 def _transposed(write: Writer, call: Operator) -> Value | None:
     return transposed(write, call)
 
@@ -87,9 +99,14 @@ def _sides(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> list
 
 
 @translates(
-    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_pool2d_with_indices",
+    "max_pool3d_with_indices",
     "max_pool1d_with_indices",
-)  # fmt: skip
+    writes="MaxPooling1D MaxPooling2D MaxPooling3D",
+)
 def _max_pooling(write: Writer, call: Operator) -> Value | list[Value] | None:
     x = call["self"]
     axes = int(call.name[len("aten::max_pool")])
@@ -106,7 +123,7 @@ def _max_pooling(write: Writer, call: Operator) -> Value | list[Value] | None:
     return [pooled] if several else pooled
 
 
-@translates("avg_pool1d", "avg_pool2d", "avg_pool3d")
+@translates("avg_pool1d", "avg_pool2d", "avg_pool3d", writes="AveragePooling1D AveragePooling2D AveragePooling3D Scale")
 def _average_pooling(write: Writer, call: Operator) -> Value | None:
     x = call["self"]
     axes = int(call.name[len("aten::avg_pool")])
@@ -124,12 +141,18 @@ def _average_pooling(write: Writer, call: Operator) -> Value | None:
     return pooled if divisor is None else write.scale(pooled, factor=math.prod(kernel) / divisor)
 
 
-@translates("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d")
+@translates(
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "_adaptive_avg_pool2d",
+    writes="AdaptivePooling GlobalPooling",
+)
 def _adaptive_average(write: Writer, call: Operator) -> Value | None:
     return _adaptive(write, call, "average", call.shape)
 
 
-@translates("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+@translates("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", writes="AdaptivePooling GlobalPooling")
 def _adaptive_max(write: Writer, call: Operator) -> list[Value] | None:
     pooled = _adaptive(write, call, "max", tuple(int(n) for n in call.node.meta["val"][0].shape))
     return None if pooled is None else [pooled]
@@ -192,17 +215,17 @@ for _operator, _name, _params in (
     ("sign", "sign", ()),
     ("pow.Tensor_Scalar", "pow", ("exponent",)),
 ):
-    translates(_operator)(_elementwise(_name, *_params))
+    translates(_operator, writes="Activation")(_elementwise(_name, *_params))
 
 
-@translates("elu")
+@translates("elu", writes="Activation")
 def _elu(write: Writer, call: Operator) -> Value | None:
     if call["scale"] != 1 or call["input_scale"] != 1:
         return None
     return write.activation(call["self"], "elu", call, alpha=float(call["alpha"]))
 
 
-@translates("clamp", "clamp_min", "clamp_max", "clamp.Tensor")
+@translates("clamp", "clamp_min", "clamp_max", "clamp.Tensor", writes="Activation")
 def _clamp(write: Writer, call: Operator) -> Value | None:
     bounds = {key: call.get(key) for key in ("min", "max")}
     if any(isinstance(b, Value) or (isinstance(b, Tensor) and b.numel() > 1) for b in bounds.values()):
@@ -211,7 +234,7 @@ def _clamp(write: Writer, call: Operator) -> Value | None:
     return write.activation(call["self"], "clamp", call, **params)
 
 
-@translates("prelu", "_prelu_kernel")
+@translates("prelu", "_prelu_kernel", writes="Activation")
 def _prelu(write: Writer, call: Operator) -> Value | None:
     x, weight = call["self"], call["weight"]
     if not isinstance(weight, Tensor) or (weight.numel() > 1 and not x.leads):

@@ -12,9 +12,16 @@ from torch import Tensor
 
 
 @translates(
-    "view", "reshape", "_unsafe_view", "flatten.using_ints", "unflatten.int", "squeeze", "squeeze.dim", "squeeze.dims",
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "flatten.using_ints",
+    "unflatten.int",
+    "squeeze",
+    "squeeze.dim",
+    "squeeze.dims",
     "unsqueeze",
-)  # fmt: skip
+)
 def _reshape(write: Writer, call: Operator) -> Value:
     return write.reshape(call["self"], call.shape)
 
@@ -34,12 +41,12 @@ def _permute(write: Writer, call: Operator) -> Value:
     return write.permute(x, order)
 
 
-@translates("cat", "concat", "concatenate")
+@translates("cat", "concat", "concatenate", writes="Add Concatenate Padding Scale")
 def _cat(write: Writer, call: Operator) -> Value:
     return concatenate(write, call["tensors"], call["dim"], call.shape)
 
 
-@translates("stack")
+@translates("stack", writes="Add Concatenate Padding Scale")
 def _stack(write: Writer, call: Operator) -> Value:
     axis = call["dim"] % len(call.shape)
 
@@ -80,26 +87,26 @@ def _padded(write: Writer, x: Value, axis: int, before: int, after: int) -> Valu
     return padded if source is x else write.reshape(Whole(padded.layer, shape), shape)
 
 
-@translates("slice.Tensor")
+@translates("slice.Tensor", writes="Take")
 def _slice(write: Writer, call: Operator) -> Value:
     x, axis = call["self"], call["dim"]
     return write.take(x, axis, range(x.shape[axis])[slice(call["start"], call["end"], call["step"])])
 
 
-@translates("select.int")
+@translates("select.int", writes="Take")
 def _select(write: Writer, call: Operator) -> Value:
     x, axis = call["self"], call["dim"]
     return write.reshape(write.take(x, axis, [call["index"] % x.shape[axis]]), call.shape)
 
 
-@translates("index_select")
+@translates("index_select", writes="Take")
 def _index_select(write: Writer, call: Operator) -> Value | None:
     if not isinstance(call["index"], Tensor):
         return None
     return write.take(call["self"], call["dim"], call["index"].tolist())
 
 
-@translates("index.Tensor")
+@translates("index.Tensor", writes="Take")
 def _index(write: Writer, call: Operator) -> Value | None:
     x, indices = call["self"], call["indices"]
     if any(not isinstance(index, Tensor) for index in indices if index is not None):
@@ -112,7 +119,7 @@ def _index(write: Writer, call: Operator) -> Value | None:
     return write.reshape(taken, call.shape)
 
 
-@translates("diagonal", "unfold", "as_strided")
+@translates("diagonal", "unfold", "as_strided", writes="Take")
 def _gather(write: Writer, call: Operator) -> Value:
     return gather(write, call, call["self"])
 
@@ -129,7 +136,7 @@ def gather(write: Writer, call: Operator, x: Value) -> Value:
     return write.reshape(write.take(flat, 1, picked.flatten().tolist()), call.shape)
 
 
-@translates("split.Tensor", "split_with_sizes", "chunk", "unbind.int")
+@translates("split.Tensor", "split_with_sizes", "chunk", "unbind.int", writes="Take")
 def _split(write: Writer, call: Operator) -> list[Value]:
     x, axis = call["self"], call["dim"]
     parts, start = [], 0
@@ -141,7 +148,7 @@ def _split(write: Writer, call: Operator) -> list[Value]:
     return parts
 
 
-@translates("expand", "expand_as")
+@translates("expand", "expand_as", writes="Take")
 def _expand(write: Writer, call: Operator) -> Value:
     x: Value = call["self"]
     shape = call.shape
@@ -152,7 +159,7 @@ def _expand(write: Writer, call: Operator) -> Value:
     return x
 
 
-@translates("repeat")
+@translates("repeat", writes="Take")
 def _repeat(write: Writer, call: Operator) -> Value:
     x, repeats = call["self"], call["repeats"]
     x = write.reshape(x, (*[1] * (len(repeats) - len(x.shape)), *x.shape))
@@ -161,7 +168,7 @@ def _repeat(write: Writer, call: Operator) -> Value:
     return x
 
 
-@translates("flip")
+@translates("flip", writes="Take")
 def _flip(write: Writer, call: Operator) -> Value:
     x: Value = call["self"]
     for axis in call["dims"]:
@@ -169,7 +176,7 @@ def _flip(write: Writer, call: Operator) -> Value:
     return x
 
 
-@translates("roll")
+@translates("roll", writes="Take")
 def _roll(write: Writer, call: Operator) -> Value | None:
     x: Value = call["self"]
     if not call["dims"]:
@@ -180,7 +187,7 @@ def _roll(write: Writer, call: Operator) -> Value | None:
     return x
 
 
-@translates("pad", "constant_pad_nd")
+@translates("pad", "constant_pad_nd", writes="Padding")
 def _pad(write: Writer, call: Operator) -> Value | None:
     x, sides = call["self"], list(call["pad"])
     mode, value = call.get("mode", "constant"), call.get("value") or 0
@@ -192,10 +199,18 @@ def _pad(write: Writer, call: Operator) -> Value | None:
 
 
 @translates(
-    "upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec", "upsample_linear1d.vec",
-    "upsample_bilinear2d.vec", "upsample_trilinear3d.vec", "upsample_bicubic2d.vec", "_upsample_nearest_exact1d.vec",
-    "_upsample_nearest_exact2d.vec", "_upsample_nearest_exact3d.vec",
-)  # fmt: skip
+    "upsample_nearest1d.vec",
+    "upsample_nearest2d.vec",
+    "upsample_nearest3d.vec",
+    "upsample_linear1d.vec",
+    "upsample_bilinear2d.vec",
+    "upsample_trilinear3d.vec",
+    "upsample_bicubic2d.vec",
+    "_upsample_nearest_exact1d.vec",
+    "_upsample_nearest_exact2d.vec",
+    "_upsample_nearest_exact3d.vec",
+    writes="Resize",
+)
 def _resize(write: Writer, call: Operator) -> Value | None:
     x = call["input"]
     if not x.leads:
@@ -230,9 +245,22 @@ def _detach(write: Writer, call: Operator) -> Value:
 
 
 @translates(
-    "clone", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout", "contiguous",
-    "alias", "lift_fresh_copy", "_to_copy", "to.dtype", "to.dtype_layout", "to.device", "type_as",
-)  # fmt: skip
+    "clone",
+    "dropout",
+    "feature_dropout",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "native_dropout",
+    "contiguous",
+    "alias",
+    "lift_fresh_copy",
+    "_to_copy",
+    "to.dtype",
+    "to.dtype_layout",
+    "to.device",
+    "type_as",
+    writes="Skipping",
+)
 def _identity(write: Writer, call: Operator) -> Value | list[Value] | None:
     x = call.get("input", call.get("self"))
     if call.get("train", False):

@@ -87,6 +87,11 @@ def operator_name(node: fx.Node) -> str:
 
 Reader = Callable[["Writer", Operator], "Value | list[Value] | None"]
 TABLE: dict[str, Reader] = {}
+#: The layers that an operator may become, beside those that only change a shape; the list of supported operators is
+#: made of it.
+WRITES: dict[str, tuple[str, ...]] = {}
+#: Layers that any operator may need around what it becomes.
+SHAPE_LAYERS = ("Reshape", "Flatten", "Permute", "Operator")
 
 
 class Writer:
@@ -276,8 +281,8 @@ def _for_instance(constant: Tensor, rank: int) -> Tensor:
     return constant.to(torch.float64) if not constant.is_floating_point() else constant
 
 
-def translates(*operators: str) -> Callable[[Reader], Reader]:
-    """Enter a reader into the table, once for each operator."""
+def translates(*operators: str, writes: str = "") -> Callable[[Reader], Reader]:
+    """Enter a reader into the table, once for each operator, with the types of layers that it writes."""
 
     def enter(reader: Reader) -> Reader:
         for name in operators:
@@ -285,6 +290,7 @@ def translates(*operators: str) -> Callable[[Reader], Reader]:
             if full in TABLE:
                 raise ValueError(f"The operator {full} has two entries.")
             TABLE[full] = reader
+            WRITES[full] = tuple(writes.split())
         return reader
 
     return enter

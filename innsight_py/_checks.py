@@ -51,9 +51,9 @@ def describe(value: object) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'weight'?"`` when `word` looks like a typo of a known word."""
+    """End a sentence, with ``"; did you mean 'weight'?"`` when `word` looks like a typo of a known word."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.7)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f"; did you mean '{close[0]}'?" if close else "."
 
 
 def _flag(value: object) -> bool:

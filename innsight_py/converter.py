@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -143,15 +144,16 @@ class Converter:
         return converter_html(self)
 
 
-def convert(model: Any, **kwargs: Any) -> Converter:
-    """Convert a model; the same as ``Converter(model, ...)``.
+@functools.wraps(Converter, assigned=(), updated=())
+def convert(*args: Any, **kwargs: Any) -> Converter:
+    """Convert a model; ``convert(...)`` is ``Converter(...)``.
 
     Examples
     --------
     >>> convert({"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -1.0]]}]}).output_dim
     [(1,)]
     """
-    return Converter(model, **kwargs)
+    return Converter(*args, **kwargs)
 
 
 def compare_with_original(reading: Reading, model: ConvertedModel) -> None:

@@ -107,14 +107,16 @@ def _ndim(value: Any) -> int:
 
 def _as_tensor(value: Any, where: str, dtype: torch.dtype) -> Tensor:
     if isinstance(value, torch.Tensor):
-        if value.is_complex():
-            raise TypeError(f"{where}: expected real numbers, got {describe(value)}.")
+        if value.is_complex() or value.layout != torch.strided:
+            raise TypeError(f"{where}: expected real numbers in a dense tensor, got {describe(value)}.")
         return value.detach().to(dtype=dtype, copy=True)
     if isinstance(value, pd.DataFrame):
         for column, kind in value.dtypes.items():
             if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
                 raise TypeError(f"{where}: expected numbers, but the column '{column}' has the dtype {kind}.")
         value = value.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.ma.is_masked(value):
+        raise TypeError(f"{where}: expected numbers, got an array with masked entries.")
     value = without_tensors(value)
     try:
         array = np.asarray(value)

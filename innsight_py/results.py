@@ -12,17 +12,15 @@ from torch import Tensor
 
 from innsight_py._checks import describe, suggestion
 from innsight_py.data import channels_last
-from innsight_py.names import AxisNames, LayerNames, levels
+from innsight_py.names import AxisNames, levels
 
 if TYPE_CHECKING:
     from innsight_py.methods.base import InterpretingMethod
 
 ResultType = Literal["array", "data.frame", "torch_tensor"]
 
-_COLUMNS = (
-    "data", "model_input", "model_output", "feature", "feature_2", "channel", "output_node", "value", "pred",
-    "decomp_sum", "decomp_goal", "input_dimension",
-)  # fmt: skip
+_BEFORE = ("data", "model_input", "model_output")
+_AFTER = ("channel", "output_node", "value", "pred", "decomp_sum", "decomp_goal", "input_dimension")
 
 
 def present(method: InterpretingMethod, kind: str) -> Any:
@@ -68,7 +66,7 @@ def as_array(method: InterpretingMethod, i: int, j: int) -> np.ndarray:
     """Return the result of output layer i and input layer j; an array of NaN if the one does not reach the other."""
     tensor = _tensor(method, i, j)
     if tensor is not None:
-        return tensor.cpu().numpy()
+        return tensor.cpu().numpy().copy()
     dim = method.converter.input_dim[j]
     dim = dim if method.channels_first else channels_last(dim)
     dtype = np.float64 if method.dtype == "double" else np.float32
@@ -86,8 +84,9 @@ def as_frame(method: InterpretingMethod) -> pd.DataFrame:
     """
     blocks = list(_blocks(method))
     columns: dict[str, Any] = {}
-    for name in _COLUMNS:
-        parts = [block[name] for block in blocks]
+    features = max((_features(block) for block in blocks), key=len)
+    for name in (*_BEFORE, *features, *_AFTER):
+        parts = [block.get(name) for block in blocks]
         if all(part is None for part in parts):
             continue
         lengths = [len(block["value"]) for block in blocks]
@@ -108,15 +107,14 @@ def _blocks(method: InterpretingMethod) -> Iterator[dict[str, Any]]:
                 values = np.moveaxis(values, -2, 1)
             shape = values.shape
             axes = _Axes(shape)
-            channel, feature, feature_2 = _axis_names(names)
             spatial = len(shape) - 2
-            yield {
+            first = 1 if spatial == 1 else 2  # channels come first where there are any
+            features = {_feature_column(k): axes.label(first + k, axis) for k, axis in enumerate(names[first - 1 :])}
+            yield features | {
                 "data": axes.label(0, [f"data_{b + 1}" for b in range(shape[0])]),
                 "model_input": pd.Categorical.from_codes(np.zeros(axes.size, np.int8), [f"Input_{j + 1}"]),
                 "model_output": pd.Categorical.from_codes(np.full(axes.size, i, np.int8), outputs),
-                "feature": axes.label(1 if spatial == 1 else 2, feature),
-                "feature_2": None if feature_2 is None else axes.label(3, feature_2),
-                "channel": None if channel is None else axes.label(1, channel),
+                "channel": None if spatial == 1 else axes.label(1, names[0]),
                 "output_node": axes.label(-1, _pick(node_names, nodes)),
                 "value": values.ravel(order="F"),
                 "pred": axes.per_node(_host(method.preds, i)),
@@ -126,11 +124,13 @@ def _blocks(method: InterpretingMethod) -> Iterator[dict[str, Any]]:
             }
 
 
-def _axis_names(names: LayerNames) -> tuple[AxisNames | None, AxisNames, AxisNames | None]:
-    """Return the names of the channel, the feature (or height) and the second feature (width)."""
-    if len(names) == 1:
-        return None, names[0], None
-    return names[0], names[1], names[2] if len(names) > 2 else None
+def _feature_column(k: int) -> str:
+    """Name the column of the k-th axis beside channels: feature (height), feature_2 (width), and so on."""
+    return "feature" if k == 0 else f"feature_{k + 1}"
+
+
+def _features(block: dict[str, Any]) -> list[str]:
+    return [name for name in block if name.startswith("feature")]
 
 
 def _pick(names: AxisNames, nodes: list[int]) -> pd.Categorical:

@@ -163,7 +163,7 @@ def _check_layer(layer: Any, number: int, before: str) -> LayerSpec:
         found = "nothing" if kind is None else describe(kind)
         raise SpecError(
             f"Layer {number}: key 'type': expected one of {', '.join(LAYER_SPECS)}, got {found}"
-            f"{suggestion(kind, LAYER_SPECS) if isinstance(kind, str) else '.'}"
+            f"{suggestion(str(kind), LAYER_SPECS)}"
         )
     name = layer.get("name")
     where = f"Layer '{kind}_{number}' ({kind})" if name is None else f"Layer '{name}' ({kind})"

@@ -149,7 +149,9 @@ def read_numbers(value: Any) -> tuple[float, ...]:
 
 def read_axes(value: Any) -> tuple[int, ...]:
     """Read axes other than that of the batch."""
-    entries = value if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
+    entries = list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
+    if not entries:
+        raise ValueError("expected at least one axis")
     return tuple(read_axis(entry) for entry in entries)
 
 

@@ -1,0 +1,88 @@
+"""What the PyTorch door takes, and which methods go through it: a table made from the registries, never by hand.
+
+``python -m innsight_py.converters.support`` prints it; the tests compare it with ``docs/supported.md``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from innsight_py.activations import activation_names
+from innsight_py.converters import torch as torch_door  # noqa: F401 (fills the table)
+from innsight_py.converters.torch_writer import WRITES
+from innsight_py.layers import BUILDERS, Layer, pooling
+
+#: Layers that are built by a function, which chooses one of several classes.
+_CHOICES: dict[str, tuple[type[Layer], ...]] = {
+    "GlobalPooling": (pooling.GlobalAveragePooling, pooling.GlobalMaxPooling),
+    "AdaptivePooling": (pooling.AdaptiveAveragePooling, pooling.AdaptiveMaxPooling),
+}
+
+
+def layer_classes(kind: str) -> tuple[type[Layer], ...]:
+    """Return the classes of the layers that a type of the spec may become."""
+    builder: Any = BUILDERS[kind]
+    return _CHOICES[kind] if kind in _CHOICES else (builder,)
+
+
+def supports(cls: type[Layer], step: str) -> bool:
+    """Tell whether a layer class has a rule for a backward step of its own."""
+    return getattr(cls, step) is not getattr(Layer, step)
+
+
+def layer_table() -> str:
+    """Write a row for each type of the model spec: its name in R style, and the rules that it has.
+
+    Examples
+    --------
+    >>> layer_table().splitlines()[2]
+    '| Dense | Dense_Layer | yes | simple, epsilon, alpha_beta | yes |'
+    """
+    lines = ["| layer of the spec | class | DeepLift | LRP | ConnectionWeights |", "|---|---|---|---|---|"]
+    for kind in BUILDERS:
+        for cls in layer_classes(kind):
+            lrp = (", ".join(cls.lrp_rules) or "one rule") if supports(cls, "lrp") else "no"
+            deeplift, weights = ("yes" if supports(cls, step) else "no" for step in ("deeplift", "connection_weights"))
+            lines.append(f"| {kind} | {cls.r_class} | {deeplift} | {lrp} | {weights} |")
+    return "\n".join(lines)
+
+
+def operator_table() -> str:
+    """Write the ATen operators, grouped by the layers that they become."""
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for operator, kinds in sorted(WRITES.items()):
+        groups[kinds or ("(a change of shape)",)].append(operator.removeprefix("aten::"))
+    lines = ["| layers | ATen operators |", "|---|---|"]
+    lines += [f"| {', '.join(kinds)} | {', '.join(f'`{name}`' for name in names)} |" for kinds, names in groups.items()]
+    return "\n".join(lines)
+
+
+def document() -> str:
+    """Write the whole page."""
+    return f"""# What is supported
+
+Made by `python -m innsight_py.converters.support`; do not edit.
+
+## Layers and their rules
+
+The gradient methods (Gradient, SmoothGrad, IntegratedGradient, ExpectedGradient) go through every layer. DeepLift's
+reveal-cancel differs from rescale in Dense and convolution layers with an activation; LRP's rules can be chosen where
+several are named. A softmax inside a model, a normalisation by an instance's own statistics and an operator without
+translation stop LRP with an error; an operator without translation stops DeepLift and ConnectionWeights as well.
+
+{layer_table()}
+
+Activations (`activation_name`, `act_name`): {", ".join(f"`{name}`" for name in activation_names())}.
+
+## PyTorch operators
+
+An operator that is not named here is decomposed into smaller ones by `torch.export`; what is left without translation
+becomes an `Operator` layer. In-place forms are read as the plain ones.
+
+{operator_table()}
+"""
+
+
+if __name__ == "__main__":
+    print(document(), end="")
