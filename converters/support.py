@@ -23,7 +23,7 @@ _CHOICES: dict[str, tuple[type[Layer], ...]] = {
 def layer_classes(kind: str) -> tuple[type[Layer], ...]:
     """Return the classes of the layers that a type of the spec may become."""
     builder: Any = BUILDERS[kind]
-    return _CHOICES[kind] if kind in _CHOICES else (builder,)
+    return _CHOICES.get(kind, (builder,))
 
 
 def supports(cls: type[Layer], step: str) -> bool:

@@ -25,6 +25,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
 from innsight_py.converters import torch_arithmetic, torch_operators, torch_structure  # noqa: F401 (fill the table)
 from innsight_py.converters.torch_writer import (
     SHAPE_LAYERS,
@@ -37,9 +40,6 @@ from innsight_py.converters.torch_writer import (
     refuse,
     without_one,
 )
-from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
-
 from innsight_py.spec import SpecError
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]

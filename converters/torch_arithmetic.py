@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 import torch
-from innsight_py.converters.torch_writer import Operator, Value, Whole, Writer, as_constant, translates, with_axes
 from torch import Tensor
+
+from innsight_py.converters.torch_writer import Operator, Value, Whole, Writer, as_constant, translates, with_axes
 
 # -- sums, products, constants ---------------------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from innsight_py.converters.torch_writer import TABLE, Operator, Reader, Value, Writer, each, translates, with_axes
 from torch import Tensor
+
+from innsight_py.converters.torch_writer import TABLE, Operator, Reader, Value, Writer, each, translates, with_axes
 
 __all__ = ["TABLE"]
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from innsight_py.converters.torch_writer import Operator, Value, Whole, Writer, refuse, translates, without_one
 from torch import Tensor
+
+from innsight_py.converters.torch_writer import Operator, Value, Whole, Writer, refuse, translates, without_one
 
 
 @translates(

@@ -436,7 +436,7 @@ class Operator(LayerSpec):
     type: Literal["Operator"]
     operator: str
     arguments: list[Any]
-    shapes: list[tuple[int, ...]]
+    shapes: Annotated[list[tuple[int, ...]], BeforeValidator(lambda value: [tuple(shape) for shape in value])]
     part: Annotated[int, PlainValidator(read_whole_number)] | None = None
 
 
