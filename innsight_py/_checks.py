@@ -194,7 +194,9 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             config = ConfigDict(arbitrary_types_allowed=True, strict=True)
             validated.append(validate_call(config=config)(function))
         try:
-            return validated[0](*args, **kwargs)
+            # Also within a caller's inference mode: what is built there could not be differentiated later.
+            with torch.inference_mode(False):
+                return validated[0](*args, **kwargs)
         except ValidationError as error:
             _raise_first(error, signature, caller)
             raise

@@ -149,4 +149,7 @@ def _show(dim: tuple[int, ...]) -> str:
 
 def to_channels_first(x: Tensor, channels_first: bool) -> Tensor:
     """Bring a batch in the user's layout into the model's, in memory too: the same numbers, to the last digit."""
-    return x if channels_first or x.dim() < 3 else x.movedim(-1, 1).contiguous()
+    if channels_first or x.dim() < 3:
+        return x
+    # Not `contiguous`, which leaves the strides of axes of 1 as they are, and a convolution looks at them.
+    return x.movedim(-1, 1).clone(memory_format=torch.contiguous_format)
