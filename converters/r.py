@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from innsight_py._checks import describe, suggestion
+from innsight_py._checks import describe, suggestion, warn
 from innsight_py.spec import SpecError
 
 _MODEL_KEYS = ("layers", "input_dim", "output_dim", "input_nodes", "output_nodes", "input_names", "output_names")
@@ -114,7 +113,7 @@ def _integers(value: Any) -> Any:
 
 def _nodes(model: Mapping[str, Any], key: str, default: int, layers: int) -> list[int]:
     if model.get(key) is None:
-        warnings.warn(f"The model lacks '{key}'; taking {default}.", UserWarning, stacklevel=3)
+        warn(f"The model lacks '{key}'; taking {default}.")
         return [default]
     nodes = _whole_numbers(model[key], f"'{key}'")
     if min(nodes) < 1 or max(nodes) > layers or len(set(nodes)) < len(nodes):
@@ -132,7 +131,7 @@ def _edges(layers: Sequence[Mapping[str, Any]]) -> tuple[list[list[int]], list[l
             ("output_layers", i + 1 if i < len(layers) else -1, targets),
         ):
             if layer.get(key) is None:
-                warnings.warn(f"Layer {i} lacks '{key}'; taking {default}.", UserWarning, stacklevel=3)
+                warn(f"Layer {i} lacks '{key}'; taking {default}.")
                 edges.append([default])
             else:
                 edges.append(_whole_numbers(layer[key], f"Layer {i}: key '{key}'"))

@@ -26,8 +26,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_leaves
 
+from innsight_py._checks import warn
 from innsight_py.converters import torch_arithmetic, torch_operators, torch_structure  # noqa: F401 (fill the table)
 from innsight_py.converters.torch_writer import (
     SHAPE_LAYERS,
@@ -75,7 +77,14 @@ def read(model: nn.Module, input_dim: tuple[tuple[int, ...], ...] | None) -> tup
     _warn_of_training(model)
     copied = private_copy(model)
     program = _trace(copied, input_dim)
-    translation = _Translation(program, input_dim)
+    try:
+        translation = _Translation(program, input_dim)
+    except GuardOnDataDependentSymNode:
+        raise SpecError(
+            f"torch.export cannot trace the module for one instance of shape {list(input_dim)}: RuntimeError: "
+            "the shape of one of its values depends on the data (a "
+            "selection by a condition, for example)."
+        ) from None
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad(), _without_fast_path():
@@ -99,11 +108,7 @@ def _warn_of_training(model: nn.Module) -> None:
     kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
     found = sorted({type(m).__name__ for m in model.modules() if isinstance(m, kinds) and m.training})
     if found:
-        warnings.warn(
-            f"The module is in training mode and has {', '.join(found)}: it is converted as in 'eval()'.",
-            UserWarning,
-            stacklevel=6,
-        )
+        warn(f"The module is in training mode and has {', '.join(found)}: it is converted as in 'eval()'.")
 
 
 def private_copy(model: nn.Module) -> nn.Module:
@@ -149,6 +154,7 @@ def _trace(model: nn.Module, input_dim: Sequence[tuple[int, ...]]) -> torch.expo
         warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
         try:
             program = torch.export.export(model, examples, strict=False)
+            _refuse_detached_changes(program)
             if _can_be_read(program):
                 return program
             decompositions = torch.export.default_decompositions()
@@ -156,6 +162,8 @@ def _trace(model: nn.Module, input_dim: Sequence[tuple[int, ...]]) -> torch.expo
                 del decompositions[op]
             decomposed: torch.export.ExportedProgram = program.run_decompositions(decompositions)
             return decomposed
+        except SpecError:
+            raise
         except Exception as error:  # torch.export raises whatever the module's code runs into
             first = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise SpecError(
@@ -165,12 +173,25 @@ def _trace(model: nn.Module, input_dim: Sequence[tuple[int, ...]]) -> torch.expo
             ) from error
 
 
+def _refuse_detached_changes(program: torch.export.ExportedProgram) -> None:
+    """Refuse a change in place through ``detach()``: it changes values, but not the gradient."""
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.detach.default and any(_is_mutable(user) for user in node.users):
+            raise SpecError(
+                f"The module cannot be converted: at {_place(node)} a detached tensor is changed in place, "
+                "which changes values without their gradient."
+            )
+
+
 def _can_be_read(program: torch.export.ExportedProgram) -> bool:
     """Tell whether every operator has an entry, and those that work in place change nothing but what they are given."""
 
     def is_view(node: fx.Node) -> bool:
+        if node.target is operator.getitem:  # a part of a split, for example
+            return True
         returns = node.target._schema.returns if isinstance(node.target, torch._ops.OpOverload) else []
-        return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+        several = any(str(r.type) == "List[Tensor]" for r in returns)
+        return several or any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
 
     for node in program.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
@@ -238,7 +259,15 @@ class _Translation(Writer):
             if not value.dim:
                 value = self.reshape(value, (1, 1))
             outputs.append(self._as_layer(value.layer, outputs))
-        return {"input_dim": list(self.input_dim), "layers": self.layers, "outputs": outputs}
+        return {"input_dim": list(self.input_dim), "layers": self._needed(outputs), "outputs": outputs}
+
+    def _needed(self, outputs: Sequence[str]) -> list[dict[str, Any]]:
+        """Leave out what no output needs."""
+        needed = set(outputs)
+        for layer in reversed(self.layers):
+            if layer["name"] in needed:
+                needed.update(layer["inputs"])
+        return [layer for layer in self.layers if layer["name"] in needed]
 
     def _as_layer(self, name: str, taken: Sequence[str]) -> str:
         """Make an output a layer of its own: put an identity after an input, and after what already is an output."""
@@ -330,7 +359,9 @@ class _Translation(Writer):
             else:
                 self.deferred.add(node)  # its parts are written where they are used
                 return
-        if isinstance(result, list):
+        if isinstance(result, Tensor):
+            self.constants[node.name] = result
+        elif isinstance(result, list):
             self.parts[node.name] = result
         else:
             self.known[node.name] = result

@@ -88,6 +88,53 @@ def _padded(write: Writer, x: Value, axis: int, before: int, after: int) -> Valu
     return padded if source is x else write.reshape(Whole(padded.layer, shape), shape)
 
 
+@translates("slice_scatter", writes="Add Concatenate Padding Scale Take")
+def _slice_scatter(write: Writer, call: Operator) -> Value | None:
+    axis, n = call["dim"], call.shape[call["dim"]]
+    positions = range(n)[slice(call["start"], call["end"], call["step"])]
+    return replaced(write, call, call["self"], call["src"], axis, positions)
+
+
+@translates("select_scatter", writes="Add Concatenate Padding Scale Take")
+def _select_scatter(write: Writer, call: Operator) -> Value | None:
+    axis = call["dim"] % len(call.shape)
+    source, shape = call["src"], (*call.shape[:axis], 1, *call.shape[axis + 1 :])
+    source = source.unsqueeze(axis) if isinstance(source, Tensor) else write.reshape(source, shape)
+    index = call["index"] % call.shape[axis]
+    return replaced(write, call, call["self"], source, axis, range(index, index + 1))
+
+
+def replaced(
+    write: Writer, call: Operator, x: Any, source: Any, axis: int, positions: range
+) -> Value | None:  # fmt: skip
+    """Write a value some of whose entries along an axis, one after the other, are those of another."""
+    if positions.step != 1 or not positions:
+        return None
+    n = call.shape[axis]
+
+    def part(start: int, stop: int) -> list[Any]:
+        if start == stop:
+            return []
+        whole = isinstance(x, Tensor)
+        return [x.narrow(axis, start, stop - start) if whole else write.take(x, axis, range(start, stop))]
+
+    parts = [*part(0, positions.start), source, *part(positions.stop, n)]
+    return parts[0] if len(parts) == 1 else concatenate(write, parts, axis, call.shape)
+
+
+@translates("copy", writes="Take")
+def _copy(write: Writer, call: Operator) -> Value | Tensor:
+    source: Value | Tensor = call["src"]
+    return broadcast_to(write, source, call.shape) if isinstance(source, Value) else source.expand(call.shape)
+
+
+@translates("fill.Scalar", "zeros_like", "ones_like", "full_like")
+def _constant(write: Writer, call: Operator) -> Tensor:
+    number = {"aten::zeros_like": 0.0, "aten::ones_like": 1.0}.get(call.name)
+    number = call.get("value", call.get("fill_value")) if number is None else number
+    return torch.full(call.shape, float(number), dtype=torch.float64)
+
+
 @translates("slice.Tensor", writes="Take")
 def _slice(write: Writer, call: Operator) -> Value:
     x, axis = call["self"], call["dim"]
@@ -151,8 +198,11 @@ def _split(write: Writer, call: Operator) -> list[Value]:
 
 @translates("expand", "expand_as", writes="Take")
 def _expand(write: Writer, call: Operator) -> Value:
-    x: Value = call["self"]
-    shape = call.shape
+    return broadcast_to(write, call["self"], call.shape)
+
+
+def broadcast_to(write: Writer, x: Value, shape: tuple[int, ...]) -> Value:
+    """Write copies of a value, as many as a larger shape needs."""
     x = write.reshape(x, (*[1] * (len(shape) - len(x.shape)), *x.shape))
     for axis, (n, wanted) in enumerate(zip(x.shape, shape, strict=True)):
         if n != wanted:

@@ -85,7 +85,8 @@ def operator_name(node: fx.Node) -> str:
     return (name.rstrip("_") if node.target._schema.is_mutable else name) + dot + overload
 
 
-Reader = Callable[["Writer", Operator], "Value | list[Value] | None"]
+#: Writes the layers of a call: its value or values, a constant, or None where there is no exact translation.
+Reader = Callable[["Writer", Operator], "Value | list[Value] | Tensor | None"]
 TABLE: dict[str, Reader] = {}
 #: The layers that an operator may become, beside those that only change a shape; the list of supported operators is
 #: made of it.

@@ -12,6 +12,8 @@ import functools
 import inspect
 import math
 import operator
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -60,6 +62,18 @@ def _flag(value: object) -> bool:
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise WrongTypeError("True or False")
+
+
+def warn(message: str) -> None:
+    """Warn of something, at the line outside of this package that is responsible."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("innsight_py", "pydantic", "contextlib", "functools")
 
 
 def is_whole(value: object) -> bool:

@@ -14,14 +14,13 @@ found and what was expected.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from innsight_py._checks import describe, is_whole, suggestion
+from innsight_py._checks import describe, is_whole, suggestion, warn
 from innsight_py.spec_layers import LAYER_SPECS, LayerSpec, SpecError
 
 __all__ = ["ModelSpec", "SpecError", "check_spec", "spec_as_dict"]
@@ -250,4 +249,4 @@ def _warn_of_unused(spec: ModelSpec) -> None:
             needed.update(layer.inputs)
     for name in [*spec.inputs, *(layer.name for layer in spec.layers)]:
         if name not in needed:
-            warnings.warn(f"'{name}' reaches no output of the model.", UserWarning, stacklevel=3)
+            warn(f"'{name}' reaches no output of the model.")

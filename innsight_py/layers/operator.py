@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import Layer, Record, UnsupportedLayerError
 
 
 class Operator(Layer):
@@ -64,9 +64,15 @@ class Operator(Layer):
                 return pulled
             sources = [leaves[i] for i in floating]
             rows = [
-                torch.autograd.grad(out, sources, row.expand_as(out), retain_graph=True, materialize_grads=True)
-                for row in g
+                self._grad(out, sources, row.expand_as(out), retain_graph=True, materialize_grads=True) for row in g
             ]
         for i, column in zip(floating, zip(*rows, strict=True), strict=True):
             pulled[i] = torch.stack(column)
         return pulled
+
+    def _grad(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        try:
+            return torch.autograd.grad(*args, **kwargs)
+        except RuntimeError:
+            at = f" at {self.place}" if self.place else ""
+            raise UnsupportedLayerError(f"torch has no gradient of {self.kind} (layer '{self.name}'{at}).") from None

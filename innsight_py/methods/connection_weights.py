@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 from torch import Tensor
 
-from innsight_py._checks import Count, Flag, checked
+from innsight_py._checks import Count, Flag, checked, warn
 from innsight_py.converter import Converter
 from innsight_py.layers import Layer
 from innsight_py.methods.base import InterpretingMethod, Walk
@@ -72,9 +71,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
                 raise ValueError("Argument 'data': expected data, which times_input=True needs, got None.")
             self.data = self._read(data, "data")
         elif data is not None:
-            warnings.warn(
-                "Without times_input=True the method is global: 'data' is not used.", UserWarning, stacklevel=3
-            )
+            warn("Without times_input=True the method is global: 'data' is not used.")
 
         def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
             return layer.connection_weights(upper)
