@@ -238,6 +238,7 @@ class _Translation(Writer):
                 self.constants[node.name] = stored[targets[node.name]].detach()
         for i, (name, dim) in enumerate(zip(signature.user_inputs, input_dim, strict=True), start=1):
             self.known[str(name)] = Value(f"input_{i}", (1, *dim))
+        self.anchor = Value("input_1", (1, *input_dim[0]))
         self.outputs = [str(name) for name in signature.user_outputs]
         self.kept = set(self.outputs)
         for node in program.graph.nodes:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innsight_py.converters.torch_structure import broadcast_to
 from innsight_py.converters.torch_writer import Operator, Value, Whole, Writer, as_constant, translates, with_axes
 
 # -- sums, products, constants ---------------------------------------------------------------------------------------
@@ -37,6 +38,11 @@ def _sum(write: Writer, x: Any, y: Any, a: float, b: float) -> Value:
     return write.add_values([x if a == 1 else write.scale(x, a), y if b == 1 else write.scale(y, b)])
 
 
+@translates("lerp.Scalar", writes="Add Scale")
+def _lerp(write: Writer, call: Operator) -> Value:
+    return _sum(write, call["self"], call["end"], 1 - call["weight"], call["weight"])
+
+
 @translates("mul.Tensor", "mul.Scalar", writes="Multiply Scale")
 def _mul(write: Writer, call: Operator) -> Value:
     x, y = call["self"], call["other"]
@@ -59,7 +65,16 @@ def _neg(write: Writer, call: Operator) -> Value:
     return write.scale(call["self"], -1)
 
 
-@translates("where.self", "masked_fill.Scalar", "masked_fill.Tensor", writes="Add Scale")
+def choose(write: Writer, mask: Tensor, x: Value, y: Value, shape: tuple[int, ...]) -> Value:
+    """Write entries of one value where a constant mask is true and of another elsewhere."""
+    size = math.prod(shape)
+    sides = [write.reshape(broadcast_to(write, side, shape), (1, size)) for side in (x, y)]
+    both = write.layer("Concatenate", sides, (1, 2 * size), axis=1)
+    picked = [i if chosen else size + i for i, chosen in enumerate(mask.expand(shape).flatten().tolist())]
+    return write.reshape(write.take(both, 1, picked), shape)
+
+
+@translates("where.self", "masked_fill.Scalar", "masked_fill.Tensor", writes="Concatenate Scale Take")
 def _where(write: Writer, call: Operator) -> Value | None:
     mask, x, y = (call["condition"], call["self"], call["other"]) if "where" in call.name else (
         call["mask"], call["value"], call["self"]
@@ -73,27 +88,33 @@ def _where(write: Writer, call: Operator) -> Value | None:
             return write.scale(value, where)
         return torch.where(where > 0, as_constant(value).double(), 0.0)  # type: ignore[union-attr]
 
+    if isinstance(x, Value) and isinstance(y, Value):
+        return choose(write, mask, x, y, call.shape)
     first, second = part(x, keep), part(y, 1 - keep)
-    if isinstance(first, Value) and isinstance(second, Value):
-        return write.add_values([first, second])
     if isinstance(first, Value):
         return write.scale(first, None, second)
     return write.scale(second, None, first) if isinstance(second, Value) else None
 
 
 # -- matrix products -------------------------------------------------------------------------------------------------
-@translates("mm", "bmm", "matmul", writes="Dense MatMul")
+@translates("mm", "bmm", "matmul", writes="Dense MatMul Scale")
 def _matmul(write: Writer, call: Operator) -> Value | None:
     left, right = call["self"], call.get("other", call.get("mat2"))
     return matrix_product(write, left, right, call.shape)
 
 
+def _small(write: Writer, factor: Value | Tensor) -> Value | Tensor:
+    """Make a constant a matrix or a vector if it can be one, a value otherwise."""
+    if isinstance(factor, Value):
+        return factor
+    while factor.dim() > 2 and factor.shape[0] == 1:
+        factor = factor[0]
+    return factor if factor.dim() <= 2 else write.constant(factor)
+
+
 def matrix_product(write: Writer, left: Any, right: Any, shape: tuple[int, ...]) -> Value | None:
     """Write a matrix product, of two values or of a value and a constant matrix."""
-    while isinstance(right, Tensor) and right.dim() > 2 and right.shape[0] == 1:
-        right = right[0]
-    while isinstance(left, Tensor) and left.dim() > 2 and left.shape[0] == 1:
-        left = left[0]
+    left, right = _small(write, left), _small(write, right)
     if isinstance(right, Tensor):
         if right.dim() == 1 and isinstance(left, Value):
             column = write.layer("Dense", [with_axes(write, left)], (*left.shape[:-1], 1), weight=right[None])
@@ -148,14 +169,17 @@ def _min_dim(write: Writer, call: Operator) -> list[Value]:
     return [write.scale(write.maximum(write.scale(call["self"], -1), [call["dim"]], call["keepdim"]), -1)]
 
 
-@translates("maximum", "minimum", writes="Activation Add Scale")
-def _larger(write: Writer, call: Operator) -> Value | None:
-    x, y = call["self"], call["other"]
-    if not isinstance(x, Value) or not isinstance(y, Value):
-        return None
-    sign = 1 if "max" in call.name else -1  # max(x, y) = x + relu(y - x), min(x, y) = x - relu(x - y)
-    difference = write.add_values([write.scale(y, sign), write.scale(x, -sign)])
-    return write.add_values([x, write.scale(write.activation(difference, "relu"), sign)])
+@translates("maximum", "minimum", writes="Concatenate GlobalPooling Scale Take")
+def _larger(write: Writer, call: Operator) -> Value:
+    sign = 1 if "max" in call.name else -1
+    sides = [v if isinstance(v, Value) else write.constant(v) for v in (call["self"], call["other"])]
+    if sign == -1:
+        sides = [write.scale(side, -1) for side in sides]
+    size = math.prod(call.shape)
+    pair = [write.reshape(broadcast_to(write, side, call.shape), (1, size, 1)) for side in sides]
+    both = write.layer("Concatenate", pair, (1, size, 2), axis=2)
+    larger = write.reshape(write.layer("GlobalPooling", [both], (1, size), method="max"), call.shape)
+    return larger if sign == 1 else write.scale(larger, -1)
 
 
 @translates(
@@ -260,11 +284,13 @@ def _group_norm(write: Writer, call: Operator) -> Value | None:
     return _affine(write, y, _per_channel(call["weight"], x), _per_channel(call["bias"], x))
 
 
-@translates("instance_norm", writes="Scale Standardize")
+@translates("instance_norm", writes="BatchNorm Scale Standardize")
 def _instance_norm(write: Writer, call: Operator) -> Value | None:
     x = call["input"]
-    if not x.leads or not call["use_input_stats"]:
+    if not x.leads:
         return None
+    if not call["use_input_stats"]:
+        return batch_norm(write, call)
     y = write.layer("Standardize", [x], x.shape, groups=x.dim[0], eps=call["eps"])
     return _affine(write, y, _per_channel(call["weight"], x), _per_channel(call["bias"], x))
 
@@ -300,11 +326,12 @@ def _glu(write: Writer, call: Operator) -> Value:
     return write.multiply(write.take(x, call["dim"], range(half)), gate)
 
 
-@translates("scaled_dot_product_attention", writes="Activation MatMul Scale")
+@translates("scaled_dot_product_attention", writes="Activation Dense MatMul Scale")
 def _attention(write: Writer, call: Operator) -> Value | None:
     query, key, value, mask = call["query"], call["key"], call["value"], call["attn_mask"]
-    if call["dropout_p"] or call.get("enable_gqa") or not all(isinstance(v, Value) for v in (query, key, value)):
+    if call["dropout_p"] or call.get("enable_gqa"):
         return None
+    query, key, value = (v if isinstance(v, Value) else write.constant(v) for v in (query, key, value))
     if isinstance(mask, Value):
         return None
     rows, columns = query.shape[-2], key.shape[-2]

@@ -42,12 +42,12 @@ def _permute(write: Writer, call: Operator) -> Value:
     return write.permute(x, order)
 
 
-@translates("cat", "concat", "concatenate", writes="Add Concatenate Padding Scale")
+@translates("cat", "concat", "concatenate", writes="Concatenate Scale")
 def _cat(write: Writer, call: Operator) -> Value:
     return concatenate(write, call["tensors"], call["dim"], call.shape)
 
 
-@translates("stack", writes="Add Concatenate Padding Scale")
+@translates("stack", writes="Concatenate Scale")
 def _stack(write: Writer, call: Operator) -> Value:
     axis = call["dim"] % len(call.shape)
 
@@ -60,42 +60,24 @@ def _stack(write: Writer, call: Operator) -> Value:
 
 
 def concatenate(write: Writer, tensors: Sequence[Any], axis: int, shape: tuple[int, ...]) -> Value:
-    """Write a concatenation; constants among the parts become padding with zeros and a shift."""
+    """Write a concatenation; there may be constants among the parts."""
     axis %= len(shape)
     tensors = [t for t in tensors if not (isinstance(t, Tensor) and t.dim() == 1 and t.numel() == 0)]
-    parts = [t for t in tensors if isinstance(t, Value)]
-    if len(parts) < len(tensors):
-        zeros = [t if isinstance(t, Tensor) else torch.zeros(t.shape) for t in tensors]
-        placed, before = [], 0
-        for t in tensors:
-            if isinstance(t, Value):
-                placed.append(_padded(write, t, axis, before, shape[axis] - before - t.shape[axis]))
-            before += t.shape[axis]
-        total = placed[0] if len(placed) == 1 else write.add_values(placed)
-        return write.scale(total, None, torch.cat([z.double() for z in zeros], axis))
+    parts = [t if isinstance(t, Value) else write.constant(t) for t in tensors]
     if axis > 0 and shape[0] == 1:
         return write.layer("Concatenate", parts, shape, axis=axis)
     joined = write.layer("Concatenate", [write.whole(x) for x in parts], shape, axis=axis + 1)
     return write.reshape(Whole(joined.layer, shape), shape)
 
 
-def _padded(write: Writer, x: Value, axis: int, before: int, after: int) -> Value:
-    """Pad one axis with zeros."""
-    shape = (*x.shape[:axis], x.shape[axis] + before + after, *x.shape[axis + 1 :])
-    source, _ = write.axis(x, axis)
-    sides = [0, 0] * (len(x.shape) - 1 - axis) + [before, after]
-    padded = write.layer("Padding", [source], shape, padding=sides)
-    return padded if source is x else write.reshape(Whole(padded.layer, shape), shape)
-
-
-@translates("slice_scatter", writes="Add Concatenate Padding Scale Take")
+@translates("slice_scatter", writes="Concatenate Scale Take")
 def _slice_scatter(write: Writer, call: Operator) -> Value | None:
     axis, n = call["dim"], call.shape[call["dim"]]
     positions = range(n)[slice(call["start"], call["end"], call["step"])]
     return replaced(write, call, call["self"], call["src"], axis, positions)
 
 
-@translates("select_scatter", writes="Add Concatenate Padding Scale Take")
+@translates("select_scatter", writes="Concatenate Scale Take")
 def _select_scatter(write: Writer, call: Operator) -> Value | None:
     axis = call["dim"] % len(call.shape)
     source, shape = call["src"], (*call.shape[:axis], 1, *call.shape[axis + 1 :])
@@ -181,7 +163,7 @@ def gather(write: Writer, call: Operator, x: Value) -> Value:
         *[numbers if isinstance(call[a.name], Value) else call[a.name] for a in overload._schema.arguments]
     )
     flat = write.reshape(x, (1, math.prod(x.shape)))
-    return write.reshape(write.take(flat, 1, picked.flatten().tolist()), call.shape)
+    return write.reshape(write.take(flat, 1, picked.flatten().tolist()), tuple(picked.shape))
 
 
 @translates("split.Tensor", "split_with_sizes", "chunk", "unbind.int", writes="Take")

@@ -92,7 +92,7 @@ TABLE: dict[str, Reader] = {}
 #: made of it.
 WRITES: dict[str, tuple[str, ...]] = {}
 #: Layers that any operator may need around what it becomes.
-SHAPE_LAYERS = ("Reshape", "Flatten", "Permute", "Operator")
+SHAPE_LAYERS = ("Reshape", "Flatten", "Permute", "Take", "Operator")
 
 
 class Writer:
@@ -101,6 +101,7 @@ class Writer:
     def __init__(self) -> None:
         self.layers: list[dict[str, Any]] = []
         self.by_name: dict[str, dict[str, Any]] = {}
+        self.anchor = Value("input_1", (1,))  # the model's first input
         self.kept: set[str] = set()  # names of fx nodes whose values are outputs of the model
         self._name = "layer"
         self._place: str | None = None
@@ -172,6 +173,16 @@ class Writer:
             if constant is not None:
                 given[key] = _for_instance(constant, len(Value("", shape).dim))
         return self.layer("Scale", [x], shape, **given)
+
+    def constant(self, value: Tensor) -> Value:
+        """Write a constant where an operator wants a value: one entry of the input times 0, plus the constant."""
+        size = math.prod(self.anchor.dim)
+        entry = self.anchor if len(self.anchor.dim) == 1 else self.layer("Flatten", [self.anchor], (1, size))
+        first = entry if size == 1 else self.layer("Take", [entry], (1, 1), axis=1, indices=[0])
+        shape = tuple(value.shape)
+        dim = Value("", shape).dim or (1,)
+        spread = first if len(dim) == 1 else self.layer("Reshape", [first], shape, shape=[1] * len(dim))
+        return self.layer("Scale", [spread], shape, factor=torch.zeros(()), shift=as_constant(value).reshape(dim))  # type: ignore[union-attr]
 
     def add_values(self, terms: Sequence[Value]) -> Value:
         """Write the sum of several values."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from goldens import FOLDER, read, relative_error, single
 
 import innsight_py
-from goldens import FOLDER, read, relative_error, single
 from innsight_py import Converter
 
 NETS = sorted(path.name for path in (FOLDER / "neuralnet").glob("*.json.gz"))

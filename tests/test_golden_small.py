@@ -8,9 +8,9 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
+from goldens import FOLDER, as_list, r_model, read
 
 import innsight_py
-from goldens import FOLDER, as_list, r_model, read
 
 SMALL = read("small.json.gz")
 CALLS = [(model, call) for model in SMALL for call in SMALL[model]["methods"]]

@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
+from goldens import FOLDER, r_model, read, relative_error, single
 
 import innsight_py
-from goldens import FOLDER, r_model, read, relative_error, single
 
 MODELS = sorted(path.name.removesuffix(".json.gz") for path in (FOLDER / "zoo").glob("*.json.gz"))
 ENTRIES = [(name, i) for name in MODELS for i in range(len(read(f"zoo/{name}.json.gz")["results"]))]
@@ -17,9 +17,7 @@ ENTRIES = [(name, i) for name in MODELS for i in range(len(read(f"zoo/{name}.jso
 # What decisions of ours make different, entry by entry.
 
 # R returns zeros for the pair (Output_1, Input_2), which is not connected; here it is None (quirk Q33, decision F).
-UNCONNECTED = {
-    ("unconnected", i) for i in (3, 4, *range(6, 17), 21, 22, *range(24, 35), 37, 38)
-}
+UNCONNECTED = {("unconnected", i) for i in (3, 4, *range(6, 17), 21, 22, *range(24, 35), 37, 38)}
 # R's averaging kernel of 1/6 had been built in single precision by an earlier call on the same converter and kept
 # (quirk Q4, decision F). Every answer is larger by that rounding.
 ROUNDED_KERNEL = {("conv2d_geometry", i) for i in (41, 42, *range(44, 51))}

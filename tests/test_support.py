@@ -35,7 +35,10 @@ def test_every_class_has_a_name_of_its_own():
     [
         ({"type": "Standardize", "groups": 1}, "lrp"),
         ({"type": "Standardize", "groups": 1}, "connection_weights"),
-        ({"type": "Operator", "operator": "aten::sort", "arguments": [{"input": 0}], "shapes": [[1, 4]], "part": 0}, "lrp"),
+        (
+            {"type": "Operator", "operator": "aten::sort", "arguments": [{"input": 0}], "shapes": [[1, 4]], "part": 0},
+            "lrp",
+        ),
     ],
 )
 def test_what_is_not_supported_says_so(layer, step):

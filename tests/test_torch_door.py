@@ -1,7 +1,5 @@
 """PyTorch modules, however they are written: conversion keeps the function, and leaves the module as it was."""
 
-# ruff: noqa: D102 (what a forward pass does stands in its body)
-
 from __future__ import annotations
 
 import copy

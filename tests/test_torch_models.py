@@ -227,9 +227,7 @@ def test_integrated_gradients_sum_nearly(name):
 @pytest.mark.parametrize("rule", ["simple", "epsilon", "alpha_beta"])
 @pytest.mark.parametrize("winner_takes_all", [True, False])
 def test_lrp_is_finite(name, rule, winner_takes_all):
-    found = run_lrp(
-        converted(name), some(name), rule_name=rule, winner_takes_all=winner_takes_all, **everything(name)
-    )
+    found = run_lrp(converted(name), some(name), rule_name=rule, winner_takes_all=winner_takes_all, **everything(name))
     reached = [x for row in found.result for x in row if x is not None]
     assert reached
     assert all(bool(x.isfinite().all()) and bool((x != 0).any()) for x in reached)

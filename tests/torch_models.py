@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
@@ -297,3 +299,48 @@ def make(name: str) -> tuple[nn.Module, list[tuple[int, ...]]]:
             nn.init.normal_(module.weight, 1, 0.2)
             nn.init.normal_(module.bias, 0, 0.2)
     return model, dims
+
+
+# -- what tests ask of the originals -----------------------------------------------------------------------------------
+
+
+def in_double(model: nn.Module) -> nn.Module:
+    """Copy a model in double precision and evaluation mode, to compare with."""
+    return copy.deepcopy(model).double().eval().requires_grad_(False)
+
+
+def outputs(model: nn.Module, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Run a model as it is written, attention layers without their fused operator, on copies of the inputs.
+
+    Copies that are no leaves: a model may write on its input.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        found = torch.utils._pytree.tree_leaves(model(*(x.clone() for x in inputs)))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+    return [y if y.dim() > 1 else y.unsqueeze(-1) for y in found]
+
+
+def gradients(model: nn.Module, inputs: list[torch.Tensor]) -> list[list[torch.Tensor | None]]:
+    """Differentiate all nodes of a model with autograd: for each output and input ``(B, *dims, K)`` or None."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    found = []
+    for y in outputs(model, leaves):
+        columns = [
+            torch.autograd.grad(y[:, k].sum(), leaves, retain_graph=True, allow_unused=True) for k in range(y.shape[1])
+        ]
+        found.append([None if rows[0] is None else torch.stack(rows, -1) for rows in zip(*columns, strict=True)])
+    return found
+
+
+def draw(dims: list[tuple[int, ...]], rows: int, seed: int = 0) -> list[torch.Tensor]:
+    """Draw inputs in double precision."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(rows, *dim, generator=generator, dtype=torch.float64) for dim in dims]
+
+
+def total(row: list[torch.Tensor | None]) -> torch.Tensor:
+    """Add up what an output's explanation gives to all inputs: ``(B, K)``."""
+    return sum(x.flatten(1, -2).sum(1) for x in row if x is not None)

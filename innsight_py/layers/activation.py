@@ -69,16 +69,20 @@ def softmax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int, log: bool
 
     For a log-softmax the :math:`\kappa` are 1.
     """
-    level, level_ref = z.logsumexp(axis, keepdim=True), z_ref.logsumexp(axis, keepdim=True)
-    weight = (log_of_logarithmic_mean(z, z_ref) - log_of_logarithmic_mean(level, level_ref)).exp()
+    top, top_ref = z.amax(axis, keepdim=True), z_ref.amax(axis, keepdim=True)
+    # How far L moves, and how far each logit is below L: differences, so that nothing depends on how large logits are.
+    rest, rest_ref = (z - top).logsumexp(axis, keepdim=True), (z_ref - top_ref).logsumexp(axis, keepdim=True)
+    moved = (top - top_ref) + (rest - rest_ref)
+    below, below_ref = z - top - rest, z_ref - top_ref - rest_ref
+    reach = torch.maximum(below + moved.clamp(max=0), below_ref - moved.clamp(min=0))
+    weight = reach.exp() * _secant_below(z, z_ref) / _secant_below(moved, torch.zeros_like(moved))
     if not log:
-        m = m * log_of_logarithmic_mean(z - level, z_ref - level_ref).exp()
+        m = m * torch.maximum(below, below_ref).exp() * _secant_below(below, below_ref)
     return m - weight * m.sum(axis, keepdim=True)
 
 
-def log_of_logarithmic_mean(a: Tensor, b: Tensor) -> Tensor:
-    """Return the logarithm of ``(e^a - e^b) / (a - b)``, which is a where both are equal (minus infinity included)."""
-    larger = torch.maximum(a, b)
-    apart = torch.where(a == b, torch.zeros_like(larger), (a - b).abs())
-    ratio = -torch.expm1(-apart) / torch.where(apart == 0, torch.ones_like(apart), apart)
-    return larger + torch.where(apart == 0, torch.ones_like(ratio), ratio).log()
+def _secant_below(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``(e^a - e^b) / (a - b)`` over the larger of ``e^a`` and ``e^b``; 1 where both are equal."""
+    apart = torch.where(a == b, torch.zeros_like(a), (a - b).abs())
+    nonzero = torch.where(apart == 0, torch.ones_like(apart), apart)
+    return torch.where(apart == 0, torch.ones_like(apart), -torch.expm1(-nonzero) / nonzero)

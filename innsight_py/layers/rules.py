@@ -89,7 +89,7 @@ def window_slope(dy: Tensor, mean: Tensor, size: Tensor) -> tuple[Tensor, Tensor
     Where the differences in a window nearly cancel (their mean is tiny beside `size`, the mean of their absolute
     values) the slope explodes, or loses the maximum's difference altogether. It is 0 there, and the second tensor True.
     """
-    cancels = mean.abs() <= (1e-6 if mean.dtype == torch.float64 else 1e-3) * size
+    cancels = mean.abs() <= (1e-5 if mean.dtype == torch.float64 else 1e-2) * size
     return torch.where(cancels, torch.zeros_like(dy), slope(dy, mean)), cancels
 
 
