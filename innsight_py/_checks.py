@@ -76,9 +76,15 @@ def _is_ours(module: str) -> bool:
     return module.partition(".")[0] in ("innsight_py", "pydantic", "contextlib", "functools")
 
 
+def _axes(value: object) -> int:
+    """Count the axes of an array; 0 for anything else."""
+    axes: int = getattr(value, "ndim", 0) or 0
+    return axes
+
+
 def is_whole(value: object) -> bool:
     """Tell whether a value is a single whole number, of Python's or of an array library's."""
-    if isinstance(value, bool | np.bool_) or getattr(value, "ndim", 0):
+    if isinstance(value, bool | np.bool_) or _axes(value):
         return False
     try:
         operator.index(value)  # type: ignore[arg-type]
@@ -103,7 +109,7 @@ def _count(value: object) -> int:
 
 def read_number(value: object) -> float:
     """Read a finite number; arrays are none, nor are texts and truth values."""
-    if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__") or getattr(value, "ndim", 0):
+    if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__") or _axes(value):
         raise WrongTypeError("a finite number")
     number = float(value)
     if not math.isfinite(number):

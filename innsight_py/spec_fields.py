@@ -66,7 +66,7 @@ def read_maybe_infinite(value: Any) -> torch.Tensor:
 
 def read_whole_numbers(value: Any, least: int) -> tuple[int, ...]:
     """Read one or several whole numbers."""
-    single = isinstance(value, str | Mapping) or not isinstance(value, Iterable) or np.ndim(value) == 0
+    single = isinstance(value, str | Mapping) or not isinstance(value, Iterable) or is_whole(value)
     numbers = [value] if single else list(value)
     if not all(is_whole(number) for number in numbers):
         raise ValueError("expected whole numbers")

@@ -72,7 +72,8 @@ class Operator(Layer):
 
     def _grad(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         try:
-            return torch.autograd.grad(*args, **kwargs)
+            gradients: tuple[Tensor, ...] = torch.autograd.grad(*args, **kwargs)
+            return gradients
         except RuntimeError:
             at = f" at {self.place}" if self.place else ""
             raise UnsupportedLayerError(f"torch has no gradient of {self.kind} (layer '{self.name}'{at}).") from None
