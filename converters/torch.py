@@ -165,12 +165,26 @@ def _trace(model: nn.Module, input_dim: Sequence[tuple[int, ...]]) -> torch.expo
         except SpecError:
             raise
         except Exception as error:  # torch.export raises whatever the module's code runs into
+            _check_shapes(model, examples, input_dim)
             first = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise SpecError(
                 f"torch.export cannot trace the module for one instance of shape {list(input_dim)}: "
                 f"{type(error).__name__}: {first}. Control flow that depends on the data, and inputs that are not "
                 "floating-point numbers, cannot be converted; explain the part of the module behind them instead."
             ) from error
+
+
+def _check_shapes(model: nn.Module, examples: Sequence[Tensor], input_dim: Sequence[tuple[int, ...]]) -> None:
+    """Say so where the module cannot run on inputs of these shapes at all, traced or not."""
+    try:
+        with torch.no_grad():
+            model(*examples)
+    except Exception as error:
+        raise SpecError(
+            f"The module cannot run on one instance of shape {list(input_dim)}: {str(error).strip().splitlines()[0]}. "
+            "'input_dim' is channels first and without the batch axis. Inputs are floating-point numbers: where the "
+            "module takes others, explain the part of the module behind them instead."
+        ) from error
 
 
 def _refuse_detached_changes(program: torch.export.ExportedProgram) -> None:

@@ -22,7 +22,7 @@ def read_data(
     ----------
     data : array-like, tensor, frame, or list of these
         For one input ``(B, *dims)``; for several a list with one for each. Numbers, in the layout that
-        `channels_first` says.
+        `channels_first` says. Columns of frames are read by position, as in R.
     dims : sequence of tuple of int
         Shape of each input, channels first and without the batch axis.
     channels_first : bool
@@ -59,7 +59,7 @@ def read_data(
         if tuple(tensor.shape[1:]) != expected or tensor.dim() != len(expected) + 1:
             raise ValueError(
                 f"{where}: expected the shape {_show(expected)}, got {tuple(tensor.shape)}."
-                + _layout_hint(tuple(tensor.shape[1:]), dim, channels_first)
+                + _hint(tuple(tensor.shape[1:]), tuple(tensor.shape), dim, channels_first)
             )
         if tensor.shape[0] == 0:
             raise ValueError(f"{where}: expected at least one row, got none.")
@@ -134,7 +134,9 @@ def without_tensors(value: Any) -> Any:
     return [without_tensors(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _layout_hint(found: tuple[int, ...], dim: tuple[int, ...], channels_first: bool) -> str:
+def _hint(found: tuple[int, ...], whole: tuple[int, ...], dim: tuple[int, ...], channels_first: bool) -> str:
+    if whole == (dim if channels_first else channels_last(dim)):
+        return " That is one instance; give it an axis for the batch in front, x[None]."
     other = channels_last(dim) if channels_first else dim
     if found == other:
         return f" The data look like channels {'last' if channels_first else 'first'}: " + (

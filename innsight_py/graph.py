@@ -18,9 +18,9 @@ from innsight_py.layers import Layer, Record, build_layer
 from innsight_py.spec import ModelSpec, SpecError
 
 #: How a rule takes what came to a layer down to the layer's inputs:
-#: (layer, upper tensor, name of the layer, whether it came to the preactivation) -> one tensor an input, None where
-#: nothing goes.
-Step = Callable[[Layer, Tensor, str, bool], list[Tensor | None]]
+#: (layer, upper tensor, name of the layer, what is explained if the walk starts here) -> one tensor an input, or None
+#: where nothing goes.
+Step = Callable[[Layer, Tensor, str, "Explained | None"], list[Tensor | None]]
 
 
 class Node(NamedTuple):
@@ -219,8 +219,7 @@ class ConvertedModel(nn.Module):
             upper = arrived.pop(node.name, None)
             if upper is None:
                 continue
-            skip = what.at_preactivation and node.name == what.node
-            pieces = step(self.layer(node.name), upper, node.name, skip)
+            pieces = step(self.layer(node.name), upper, node.name, what if node.name == what.node else None)
             for source, piece in zip(node.inputs, pieces, strict=True):
                 if piece is None:
                     continue

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from innsight_py import activations
 from innsight_py.layers.base import Layer, Record
-from innsight_py.layers.rules import DeepLiftRule, LRPRule, slope
+from innsight_py.layers.rules import DeepLiftRule, LRPRule, rescale_factor
 
 
 class Activation(Layer):
@@ -33,18 +33,22 @@ class Activation(Layer):
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
     ) -> list[Tensor | None]:
-        """Multiply by the slope between reference and input, for both rules and without a derivative near 0, as R.
+        """Multiply by the slope between reference and input, for both rules; by 0 where the two are equal, as R.
 
         A softmax has the rule of `softmax_multiplier`.
         """
         if skip_activation or self.activation.is_linear:
             return [m]
         if self.activation.is_elementwise:
-            factor = at.once_with(ref, "slope", lambda: slope(at.output - ref.output, at.inputs[0] - ref.inputs[0]))
-            return [m * factor]
+            return [m * at.once_with(ref, "slope", lambda: self._slope(at, ref))]
         axis = self.activation.params["dim"]
         axis = axis if axis < 0 else axis - at.output.dim()
         return [softmax_multiplier(m, at.inputs[0], ref.inputs[0], axis, log=self.activation.name == "log_softmax")]
+
+    def _slope(self, at: Record, ref: Record) -> Tensor:
+        x, x_ref = at.inputs[0], ref.inputs[0]
+        factor = rescale_factor(self.activation, x, x_ref, at.output, ref.output)
+        return torch.where(x == x_ref, torch.zeros_like(factor), factor)
 
     def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
         if not (self.activation.is_elementwise or is_output):

@@ -24,8 +24,8 @@ SignedWeight = tuple[Tensor | None, Tensor | None]
 class Affine(Layer):
     """A layer that is linear in its one input, up to a bias, followed by an activation.
 
-    A subclass gives the two products, `apply` with W and `transpose` with its transpose, for any weight of the shape
-    of its own.
+    A subclass gives the two products, `apply_weight` with W and `transpose` with its transpose, for any weight of the
+    shape of its own.
     """
 
     lrp_rules: ClassVar[tuple[str, ...]] = ("simple", "epsilon", "alpha_beta")

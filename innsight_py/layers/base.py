@@ -94,8 +94,6 @@ class Layer(nn.Module):
     lrp_rules: ClassVar[tuple[str, ...]] = ()
     #: Whether `ignore_last_act` has a preactivation to explain when the layer ends the model.
     has_preactivation: ClassVar[bool] = False
-    #: Whether the layer gives back what it gets.
-    is_identity: ClassVar[bool] = False
 
     def __init__(self, layer: Named, activation: Activation | None = None) -> None:
         super().__init__()
@@ -174,6 +172,11 @@ class Layer(nn.Module):
             f"{method} has no rule for {self.kind} (layer '{self.name}'{at}). The gradient methods (Gradient, "
             "SmoothGrad, IntegratedGradient, ExpectedGradient) work with it."
         )
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the layer gives back what it gets."""
+        return False
 
     @property
     def kind(self) -> str:

@@ -68,6 +68,10 @@ class Reshape(Carrying):
 
     r_class = "Reshape_Layer"
 
+    @property
+    def is_identity(self) -> bool:
+        return self.input_dims[0] == self.output_dim
+
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         self.shape = layer.shape
@@ -177,7 +181,10 @@ class Skipping(Carrying):
     """The identity."""
 
     r_class = "Skipping_Layer"
-    is_identity = True
+
+    @property
+    def is_identity(self) -> bool:
+        return True
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from innsight_py._checks import Count, Flag, checked, warn
 from innsight_py.converter import Converter
+from innsight_py.graph import Explained
 from innsight_py.layers import Layer
 from innsight_py.methods.base import InterpretingMethod, Walk
 
@@ -73,7 +74,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
         elif data is not None:
             warn("Without times_input=True the method is global: 'data' is not used.")
 
-        def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
+        def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
             return layer.connection_weights(upper)
 
         rows = self.data[0].shape[0] if times_input else 1

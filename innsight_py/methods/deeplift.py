@@ -9,7 +9,7 @@ from torch import Tensor
 
 from innsight_py._checks import Count, Flag, Seed, checked
 from innsight_py.converter import Converter
-from innsight_py.graph import Step, Trace
+from innsight_py.graph import Explained, Step, Trace
 from innsight_py.layers import DeepLiftRule, Layer
 from innsight_py.methods.base import InterpretingMethod, Walk, random_source, reference_text, times_difference
 
@@ -17,8 +17,9 @@ from innsight_py.methods.base import InterpretingMethod, Walk, random_source, re
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
     """Return the rule of DeepLift between a pass over the data and a pass over references."""
 
-    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
-        return layer.deeplift(upper, trace[name], reference[name], rule, skip_activation=skip_activation)
+    def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
+        skip = start is not None and start.at_preactivation
+        return layer.deeplift(upper, trace[name], reference[name], rule, skip_activation=skip)
 
     return step
 
@@ -27,7 +28,8 @@ class DeepLift(InterpretingMethod):
     r"""Contributions of the inputs to the difference between an instance's output and a reference's.
 
     Multipliers are carried from the output to the inputs by a chain rule; times ``x - x_ref`` they are the
-    contributions, whose sum is ``f_k(x) - f_k(x_ref)`` except where the winner takes all in a max pooling.
+    contributions, whose sum is ``f_k(x) - f_k(x_ref)`` except where the winner takes all in a max pooling, or where a
+    softmax is explained (``ignore_last_act=False``) and the logit of the node itself does not move: both as in R.
 
     Source: Shrikumar et al. (2017), arXiv:1704.02685: the rules rescale (section 3.5.2) and reveal-cancel (3.5.3).
 
@@ -36,7 +38,8 @@ class DeepLift(InterpretingMethod):
     converter : Converter
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
+        frame are read by position.
     x_ref : like `data`, optional
         The reference, a single row. Default: zeros.
     rule_name : {"rescale", "reveal_cancel"}
@@ -129,7 +132,8 @@ class DeepSHAP(InterpretingMethod):
     converter : Converter
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
+        frame are read by position.
     data_ref : like `data`, optional
         The references. Default: one row of zeros.
     limit_ref : int

@@ -1,6 +1,7 @@
 """Gradient methods: the gradient itself, and its mean over noise, over a path, or over references.
 
-All walk the graph back with each layer's vector-Jacobian product; none records anything for autograd.
+All walk the graph back with each layer's vector-Jacobian product. Autograd is used only within a layer that has no
+product written out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from innsight_py._checks import Count, Flag, NotNegative, Seed, checked
 from innsight_py.converter import Converter
-from innsight_py.graph import Step, Trace
+from innsight_py.graph import Explained, Step, Trace
 from innsight_py.layers import Layer
 from innsight_py.methods.base import Buffers, InterpretingMethod, Walk, random_source
 
@@ -25,8 +26,9 @@ Points = Callable[[slice, slice], tuple[list[Tensor], list[Tensor] | None]]
 def gradient_step(trace: Trace) -> Step:
     """Return the rule of all gradient methods: the vector-Jacobian product of each layer."""
 
-    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
-        return layer.gradient(upper, trace[name], skip_activation=skip_activation)
+    def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
+        skip = start is not None and start.at_preactivation
+        return layer.gradient(upper, trace[name], skip_activation=skip)
 
     return step
 
@@ -76,7 +78,8 @@ class Gradient(GradientBased):
     converter : Converter
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
+        frame are read by position.
     times_input : bool
         Multiply the gradients by the inputs.
     %(shared)s
@@ -144,7 +147,8 @@ class SmoothGrad(GradientBased):
     converter : Converter
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
+        frame are read by position.
     times_input : bool
         Multiply the gradients by the (noisy) inputs.
     n : int

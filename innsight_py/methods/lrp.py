@@ -25,7 +25,7 @@ class LRP(InterpretingMethod):
     * simple: :math:`R_i = \sum_j z_{ij} R_j / z_j`
     * epsilon: :math:`R_i = \sum_j z_{ij} R_j / (z_j + \varepsilon\, \mathrm{sgn} z_j)`
     * alpha_beta: :math:`R_i = \sum_j (\alpha z_{ij}^+ / z_j^+ + (1 - \alpha) z_{ij}^- / z_j^-) R_j`
-    * pass: :math:`R_i = R_i` (batch normalisation only)
+    * pass: :math:`R_i = R_j` (only where each output has one input: batch normalisation, scaling)
 
     Activations pass relevance unchanged, a sum gives each of its inputs an equal share. With
     ``ignore_last_act=False`` and a sigmoid or softmax at the end the start is the output minus 0.5.
@@ -37,11 +37,12 @@ class LRP(InterpretingMethod):
     converter : Converter
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
+        frame are read by position.
     rule_name : {"simple", "epsilon", "alpha_beta"} or dict
         One rule for all layers, or a dict with a rule for each of R's layer classes (``"Dense_Layer"``,
-        ``"Conv1D_Layer"``, ``"Conv2D_Layer"``, ``"BatchNorm_Layer"``, ``"AvgPool1D_Layer"``, ``"AvgPool2D_Layer"``,
-        ``"MaxPool1D_Layer"``, ``"MaxPool2D_Layer"``); those left out use "simple".
+        ``"Conv2D_Layer"``, ``"BatchNorm_Layer"``, ``"AvgPool2D_Layer"``, ``"MaxPool2D_Layer"``, ...; an error lists
+        them all); those left out use "simple".
     rule_param : float or dict, optional
         The epsilon or alpha of all layers, or a dict like that of `rule_name`. Default: epsilon 0.001, alpha 0.5.
     winner_takes_all : bool
@@ -99,8 +100,7 @@ class LRP(InterpretingMethod):
                 trace = walk.model.trace([x[rows] for x in inputs])
                 start = self._start(walk.model, trace)
                 walk.observe(trace, start)
-                ends = {what.node for what in walk.what.values()}
-                for i, nodes, pieces in walk.back(_lrp_step(trace, rules, ends), rows.stop - rows.start, start):
+                for i, nodes, pieces in walk.back(_lrp_step(trace, rules), rows.stop - rows.start, start):
                     for j, piece in enumerate(pieces):
                         if piece is not None:
                             walk.add(i, j, nodes, rows, piece)
@@ -143,9 +143,9 @@ class LRP(InterpretingMethod):
         ]
 
 
-def _lrp_step(trace: Trace, rules: Mapping[str, LRPRule], ends: set[str]) -> Step:
-    def step(layer: Layer, upper: Tensor, name: str, skip_activation: bool) -> list[Tensor | None]:
-        return layer.lrp(upper, trace[name], rules[name], is_output=name in ends)
+def _lrp_step(trace: Trace, rules: Mapping[str, LRPRule]) -> Step:
+    def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
+        return layer.lrp(upper, trace[name], rules[name], is_output=start is not None)
 
     return step
 
@@ -205,7 +205,7 @@ def _rule_param_text(rule_name: str | dict[str, str], rule_param: float | dict[s
         return f"{DEFAULT_PARAM[rule]:g} (default)" if rule in DEFAULT_PARAM else "none"
 
     if isinstance(rule_param, float):
-        return f"{rule_param:g}"
+        return f"{rule_param:g}" + (" (not used by 'simple')" if rule_name == "simple" else "")
     given = rule_param or {}
     if isinstance(rule_name, str):
         entries = [f"{key}: {param:g}" for key, param in given.items()]

@@ -30,7 +30,8 @@ class IntegratedGradient(GradientBased):
     converter : Converter
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
+        frame are read by position.
     x_ref : like `data`, optional
         The reference, a single row. Default: zeros.
     n : int
@@ -122,7 +123,8 @@ class ExpectedGradient(GradientBased):
     converter : Converter
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs.
+        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
+        frame are read by position.
     data_ref : like `data`, optional
         The rows that references are drawn from. Default: one row of zeros.
     n : int
