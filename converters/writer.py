@@ -8,6 +8,7 @@ first (`Value.dim`). Axes of layers count the batch as 0, whether it has replace
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,9 +54,10 @@ class Writer:
 
     def add(self, keys: dict[str, Any], inputs: Sequence[str]) -> str:
         """Write a layer and return its name."""
-        unique, number = self._name, 2
-        while unique in self.by_name or unique.startswith("input_"):
-            unique, number = f"{self._name}_{number}", number + 1
+        name = f"layer_{self._name}" if re.fullmatch(r"input_\d+", self._name) else self._name  # names of the inputs
+        unique, number = name, 2
+        while unique in self.by_name:
+            unique, number = f"{name}_{number}", number + 1
         layer = {**keys, "name": unique, "inputs": list(inputs)}
         if self._place is not None:
             layer["place"] = self._place
