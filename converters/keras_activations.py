@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -195,7 +196,16 @@ def _along_several(write: KerasWriter, call: Call, name: str, axes: list[int]) -
 
 ACTIVATIONS["softmax"] = OPERATIONS["Softmax"] = _normalising("softmax")
 ACTIVATIONS["log_softmax"] = OPERATIONS["LogSoftmax"] = _normalising("log_softmax")
-ACTIVATIONS["sparsemax"] = OPERATIONS["Sparsemax"] = _normalising("sparsemax")
+
+
+def _sparsemax(write: KerasWriter, call: Call) -> KerasValue:
+    keras = sys.modules["keras"]
+    example = keras.ops.convert_to_numpy(keras.activations.sparsemax(keras.ops.convert_to_tensor([[1.0, 0.5, 0.2]])))
+    correct = abs(float(example.sum()) - 1) < 1e-5
+    return along(write, call, "sparsemax" if correct else "keras_sparsemax", call.config.get("axis", -1))
+
+
+ACTIVATIONS["sparsemax"] = OPERATIONS["Sparsemax"] = _sparsemax
 
 
 @reads("Softmax", writes="Activation")

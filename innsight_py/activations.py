@@ -68,6 +68,16 @@ def _sparsemax(z: Tensor, dim: int) -> Tensor:
     return (z - sparsemax_threshold(z, dim)).clamp(min=0)
 
 
+def _keras_sparsemax(z: Tensor, dim: int) -> Tensor:
+    """Return what Keras (3.15) calls sparsemax: it adds up the cumulative sums, and the result does not sum to 1."""
+    down = z.sort(dim, descending=True).values
+    sums = down.cumsum(dim)
+    count = torch.arange(1, z.shape[dim] + 1, dtype=z.dtype, device=z.device)
+    kept = down > (sums - 1) / count.reshape(-1, *[1] * (-1 - (dim if dim < 0 else dim - z.dim())))
+    threshold = ((sums * kept).sum(dim, keepdim=True) - 1) / kept.sum(dim, keepdim=True)
+    return (z - threshold).clamp(min=0)
+
+
 _KINDS: dict[str, _Kind] = {
     "linear": _Kind(lambda z: z, derivative=lambda z, y, params: torch.ones_like(z)),
     "relu": _Kind(F.relu, derivative=_heaviside),
@@ -79,6 +89,7 @@ _KINDS: dict[str, _Kind] = {
     "tanh": _Kind(torch.tanh, derivative=lambda z, y, params: 1 - y * y),
     "log_softmax": _Kind(torch.log_softmax, {"dim": -1}, elementwise=False),
     "sparsemax": _Kind(_sparsemax, {"dim": -1}, elementwise=False),
+    "keras_sparsemax": _Kind(_keras_sparsemax, {"dim": -1}, elementwise=False),
     "relu6": _Kind(F.relu6),
     "elu": _Kind(F.elu, {"alpha": 1.0}),
     "selu": _Kind(F.selu),
@@ -202,10 +213,11 @@ class Activation:
             leaf = z.detach().requires_grad_()
             return torch.autograd.grad(self(leaf).sum(), leaf)[0]
 
-    def vjp(self, g: Tensor, y: Tensor, derivative: Callable[[], Tensor]) -> Tensor:
+    def vjp(self, g: Tensor, z: Callable[[], Tensor], y: Tensor, derivative: Callable[[], Tensor]) -> Tensor:
         """Take the gradient `g` of shape ``(K, B, *dims)`` from the output `y` to the input.
 
-        `derivative` gives the derivative of an element-wise function, which may have been kept from an earlier call.
+        `z` gives the input, `derivative` the derivative of an element-wise function; both may have been kept from an
+        earlier call.
         """
         if self.is_linear:
             return g
@@ -218,7 +230,12 @@ class Activation:
             return kept * (g - (g * kept).sum(axis, keepdim=True) / kept.sum(axis, keepdim=True))
         if self.name == "softmax":
             return y * (g - (g * y).sum(axis, keepdim=True))
-        return g - y.exp() * g.sum(axis, keepdim=True)
+        if self.name == "log_softmax":
+            return g - y.exp() * g.sum(axis, keepdim=True)
+        with torch.enable_grad():
+            leaf = z().detach().requires_grad_()
+            out = self(leaf)
+            return torch.stack([torch.autograd.grad(out, leaf, row.expand_as(out), retain_graph=True)[0] for row in g])
 
     def __repr__(self) -> str:
         changed = {key: value for key, value in self.params.items() if value != self._kind.params[key]}

@@ -56,7 +56,11 @@ def _spatial():
             "dilated": {"dilation_rate": 2, "kernel_size": 2, "padding": "same"},
             "no bias, tanh": {"use_bias": False, "activation": "tanh"},
         }.items():
-            yield f"Conv{n}D {name}", shape, lambda conv=conv, keys=keys: conv(**{"filters": 4, "kernel_size": 3, **keys})
+            yield (
+                f"Conv{n}D {name}",
+                shape,
+                lambda conv=conv, keys=keys: conv(**{"filters": 4, "kernel_size": 3, **keys}),
+            )
         transposed = getattr(L, f"Conv{n}DTranspose")
         for name, keys in {
             "valid": {},
@@ -128,8 +132,10 @@ def _others():
         yield f"Flatten {rank}", shape, L.Flatten
         for axis in range(1, rank + 1):
             yield f"BatchNormalization {rank}, axis {axis}", shape, lambda a=axis: L.BatchNormalization(axis=a)
-            yield f"LayerNormalization {rank}, from axis {axis}", shape, lambda a=axis, r=rank: L.LayerNormalization(
-                axis=list(range(a, r + 1))
+            yield (
+                f"LayerNormalization {rank}, from axis {axis}",
+                shape,
+                lambda a=axis, r=rank: L.LayerNormalization(axis=list(range(a, r + 1))),
             )
             if hasattr(L, "UnitNormalization"):
                 yield f"UnitNormalization {rank}, axis {axis}", shape, lambda a=axis: L.UnitNormalization(axis=a)

@@ -8,10 +8,13 @@ import torch
 
 keras = pytest.importorskip("keras")
 
-from innsight_py import Converter, run_deeplift  # noqa: E402
-from innsight_py.converters.keras_writer import ACTIVATIONS, LAYERS, OPERATIONS  # noqa: E402
 import keras_models  # noqa: E402
 from keras_models import CASES, IMAGE, SIGNAL, L, build  # noqa: E402
+
+from innsight_py import Converter, run_deeplift, run_grad  # noqa: E402
+from innsight_py.converters import keras as door  # noqa: E402, F401 (fills the tables)
+from innsight_py.converters.keras_writer import ACTIVATIONS, LAYERS, OPERATIONS  # noqa: E402
+from innsight_py.layers import UnsupportedLayerError  # noqa: E402
 
 
 def last_first(x):
@@ -33,7 +36,13 @@ def check(model, tolerance=1e-5, deeplift=True):
         return converter
     refs = [rng.normal(size=(1, *x.shape[1:])).astype(np.float32) for x in xs]
     result = run_deeplift(
-        converter, xs, x_ref=refs, channels_first=False, dtype="double", ignore_last_act=False, winner_takes_all=False,
+        converter,
+        xs,
+        x_ref=refs,
+        channels_first=False,
+        dtype="double",
+        ignore_last_act=False,
+        winner_takes_all=False,
         verbose=False,
     )
     at_x, at_ref = (
@@ -73,10 +82,15 @@ def test_layer_within_a_model(name):
 def test_every_layer_has_a_case():
     kinds = {name.partition(" ")[0].partition(",")[0] for name in CASES}
     special = {"Activation", "InputLayer", "LayerScale", "StochasticDepth", "ThresholdedReLU"}  # tested elsewhere
-    assert set(LAYERS) - kinds - special <= {name for name in LAYERS if name.startswith("Random") or not hasattr(L, name)}
+    assert set(LAYERS) - kinds - special <= {
+        name for name in LAYERS if name.startswith("Random") or not hasattr(L, name)
+    }
 
 
-FUNCTIONS = sorted(name for name in ACTIVATIONS if hasattr(keras.activations, name) and name != "threshold")
+#: Keras does not know the shape of a layer with the activation glu, so nothing can come after it.
+FUNCTIONS = sorted(
+    name for name in ACTIVATIONS if hasattr(keras.activations, name) and name not in ("threshold", "glu")
+)
 
 
 @pytest.mark.parametrize("where", ["Activation", "Dense", "Conv1D", "signal"])
@@ -90,7 +104,34 @@ def test_activation(name, where):
         model = build(SIGNAL, lambda x: L.Dense(2)(L.Flatten()(L.Conv1D(6, 3, activation=name)(x))))
     else:
         model = build(SIGNAL, lambda x: L.Dense(2)(L.Flatten()(L.Activation(name)(L.Conv1D(6, 3)(x)))))
-    check(model, deeplift=True)
+    if name == "sparsemax":
+        with pytest.raises(UnsupportedLayerError, match="DeepLift"):
+            check(model)
+        check_gradient(model)
+    else:
+        check(model)
+
+
+def check_gradient(model):
+    """Compare the gradient with differences of the model's own predictions."""
+    converter = Converter(model)
+    x = np.random.default_rng(3).normal(size=(1, *model.inputs[0].shape[1:])).astype(np.float32)
+    found = run_grad(converter, x, channels_first=False, ignore_last_act=False, dtype="double").get_result()[0]
+    step = 1e-4
+    for index in np.ndindex(x.shape[1:]):
+        up, down = x.astype(np.float64), x.astype(np.float64)
+        up[0][index] += step
+        down[0][index] -= step
+        high, low = (converter.model_in("double")(torch.from_numpy(last_first(v)))[0] for v in (up, down))
+        np.testing.assert_allclose(found[index], (high - low)[0].numpy() / (2 * step), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["end", "Dense"])
+def test_glu(where):
+    if where == "end":
+        check(build((6,), L.Activation("glu")))
+    else:
+        check(build((5,), L.Dense(6, activation="glu")))
 
 
 def test_every_activation_of_keras_is_taken():
@@ -120,6 +161,7 @@ OPERATION_CASES = {
     "ops.leaky_relu": ([(5,)], lambda x: keras.ops.leaky_relu(x, 0.4)),
     "ops.gelu": ([(5,)], lambda x: keras.ops.gelu(x, approximate=True)),
     "ops.maximum": ([(5,), (5,)], keras.ops.maximum),
+    "glu": ([IMAGE], lambda x: keras.ops.glu(x, axis=-1)),
     "threshold": ([(5,)], lambda x: keras.activations.threshold(x, 0.3, -1.0)),
     "ops.concatenate": ([IMAGE, IMAGE], lambda x, y: keras.ops.concatenate([x, y], axis=-1)),
     "ops.sqrt": ([(5,)], lambda x: keras.ops.sqrt(keras.ops.square(x) + 1)),

@@ -41,6 +41,8 @@ class Activation(Layer):
             return [m]
         if self.activation.is_elementwise:
             return [m * at.once_with(ref, "slope", lambda: self._slope(at, ref))]
+        if self.activation.name == "keras_sparsemax":
+            raise self._unsupported("DeepLift")
         axis = self.activation.params["dim"]
         axis = axis if axis < 0 else axis - at.output.dim()
         if self.activation.name == "sparsemax":
