@@ -253,6 +253,13 @@ reads("Maximum", writes="Concatenate GlobalPooling Take", operations=("Maximum",
 reads("Minimum", writes="Concatenate GlobalPooling Scale Take", operations=("Minimum",))(_merged(_smallest))
 
 
+@reads("CustomScaleLayer", writes="Add Scale")
+def _scaled_sum(write: KerasWriter, call: Call) -> KerasValue:
+    """Write the residual sum of ``keras.applications.InceptionResNetV2``."""
+    values, moved = write.aligned(call.inputs)
+    return KerasValue(write.add_values([values[0], write.scale(values[1], float(call.layer.scale))]), moved)
+
+
 @reads("Dot", writes="Activation Dense MatMul Multiply Reduce")
 def _dot(write: KerasWriter, call: Call) -> KerasValue:
     axes = call.layer.axes

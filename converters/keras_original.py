@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from innsight_py.converters.keras_writer import as_array
 from innsight_py.spec import SpecError
 
 _PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
@@ -64,7 +65,7 @@ class Original:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             out = model(_packed(model, arrays), training=False)
-        leaves = [torch.from_numpy(_as_array(leaf).copy()) for leaf in _flatten(out)]
+        leaves = [torch.from_numpy(as_array(leaf).copy()) for leaf in _flatten(out)]
         return [x.movedim(-1, 1) if moved else x for x, moved in zip(leaves, moved_out, strict=True)]
 
     def _in(self, dtype: torch.dtype) -> Any:
@@ -111,10 +112,11 @@ def rebuilt(model: Any, dtype: str, shapes: Sequence[tuple[int, ...]]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's advice on how the model should have been written
         copy = kind.from_config(config, custom_objects=classes)
-    copy.set_weights([np.asarray(w, dtype) if np.asarray(w).dtype.kind == "f" else w for w in model.get_weights()])
-    for layer in every_layer(copy):
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
+        weights = [np.asarray(weight) for weight in model.get_weights()]
+        copy.set_weights([w.astype(dtype) if w.dtype.kind not in "iub" else w for w in weights])
+        for layer in every_layer(copy):
+            if hasattr(layer, "finalize_state"):
+                layer.finalize_state()
     return copy
 
 
@@ -165,8 +167,3 @@ def _flatten(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return [leaf for entry in value for leaf in _flatten(entry)]
     return [value]
-
-
-def _as_array(value: Any) -> np.ndarray:
-    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    return array.astype(np.float64 if array.dtype == np.float64 else np.float32)

@@ -203,7 +203,7 @@ def _global_pooling(write: KerasWriter, call: Call) -> KerasValue:
     method = "average" if "Average" in type(call.layer).__name__ else "max"
     keep = bool(call.config.get("keepdims", False))
     shape = (1, x.dim[0], *([1] * len(_size(x)) if keep else []))
-    y = write.layer("GlobalPooling", [x], shape, method=method, keepdims=keep)
+    y = write.layer("GlobalPooling", [x], shape, method=method, keepdims=keep, winner_always=method == "max")  # as in R
     return KerasValue(y, call.moved and keep)
 
 

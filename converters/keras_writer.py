@@ -110,15 +110,20 @@ class Call:
         return found
 
 
+def as_array(value: Any) -> np.ndarray:
+    """Return a tensor of any backend, or numbers, as an array of at least single precision."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        return value.numpy() if value.dtype == torch.float64 else value.float().numpy()
+    array = np.asarray(value)
+    return array.astype(np.float64 if array.dtype == np.float64 else np.float32)
+
+
 def as_tensor(value: Any) -> Tensor:
-    """Return a weight of any backend as a tensor of at least single precision."""
-    if isinstance(value, int | float | list | tuple | np.ndarray | np.generic):
-        array = np.asarray(value)
-    elif type(value).__module__.partition(".")[0] == "keras":
-        array = np.asarray(sys.modules["keras"].ops.convert_to_numpy(value))
-    else:
-        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    return torch.from_numpy(array.astype(np.float64 if array.dtype == np.float64 else np.float32))
+    """Return a weight of any backend, or numbers, as a tensor of at least single precision."""
+    if type(value).__module__.partition(".")[0] == "keras":  # a variable, which holds a tensor of the backend
+        value = value.value
+    return torch.from_numpy(as_array(value).copy())
 
 
 def refuse(call: Call, why: str) -> SpecError:

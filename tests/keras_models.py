@@ -22,8 +22,9 @@ def randomised(model, seed=0):
         elif "variance" in name:
             weights.append(rng.uniform(0.5, 2.0, value.shape).astype(value.dtype))
         else:
-            fan = int(np.prod(value.shape[:-1])) if value.ndim > 1 else 4
-            weights.append((rng.normal(0, 1, value.shape) / np.sqrt(max(fan, 1))).astype(value.dtype))
+            depthwise = value.ndim == 4 and value.shape[-1] == 1
+            fan = int(np.prod(value.shape[:2] if depthwise else value.shape[:-1])) if value.ndim > 1 else 4
+            weights.append((rng.normal(0, 1.5, value.shape) / np.sqrt(max(fan, 1))).astype(value.dtype))
     model.set_weights(weights)
     for layer in model.layers:
         if hasattr(layer, "finalize_state"):
