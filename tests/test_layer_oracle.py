@@ -482,7 +482,7 @@ def test_sparsemax_keeps_the_sum_and_is_the_gradient_where_nothing_differs(scale
     found = sparsemax_multiplier(m, z, z_ref, -1)
     torch.testing.assert_close((found * (z - z_ref)).sum(-1), (m * (sparse(z) - sparse(z_ref))).sum(-1))
     near = sparsemax_multiplier(m, z, z.clone(), -1)
-    jacobians = torch.stack([torch.autograd.functional.jacobian(sparse, row) for row in z])
+    jacobians = torch.stack([torch.autograd.functional.jacobian(lambda v: sparse(v[None])[0], row) for row in z])
     torch.testing.assert_close(near, torch.einsum("kbo,boi->kbi", m, jacobians))
     vjp = activations.Activation("sparsemax").vjp(m, lambda: z, sparse(z), lambda: z)
     torch.testing.assert_close(vjp, near)

@@ -151,7 +151,7 @@ WITH_PARAMS = [
         {"negative_slope": 0.1, "threshold": 0.3, "max_value": 0.6},
         lambda z: torch.where(z > 0.6, 0.6, torch.where(z > 0.3, z, 0.1 * (z - 0.3))),
     ),
-    ("prelu", {"weight": (0.1, 0.2, 0.3), "shape": (3,)}, lambda z: torch.where(z > 0, z, z * tensor([0.1, 0.2, 0.3]))),
+    ("prelu", {"weight": (0.3,), "shape": (1,)}, lambda z: torch.where(z > 0, z, 0.3 * z)),
 ]
 
 
