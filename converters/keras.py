@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from innsight_py.converters import keras_activations, keras_layers, keras_spatial  # noqa: F401 (fill the tables)
 from innsight_py.converters import torch as torch_door
@@ -104,7 +105,17 @@ def _without_graph(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) ->
             "its own and does not know the shape of its inputs; give it, channels first."
         )
     last = keras.config.image_data_format() == "channels_last"
-    return torch_door.read(_ChannelsFirst(model, last).eval(), input_dim)
+    wrapped = _ChannelsFirst(model, last)
+    # The model is traced as it is: Keras copies models through their configuration, which a class must provide for.
+    spec, _, _ = torch_door.read_private(wrapped, input_dim)
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        if inputs[0].dtype != torch.float32:
+            raise RuntimeError("the model itself has single precision")  # and it is the user's: a copy might differ
+        with torch.no_grad():
+            return [x if x.dim() > 1 else x.unsqueeze(-1) for x in tree_leaves(wrapped(*inputs))]
+
+    return spec, run, lambda inputs: {}
 
 
 class _ChannelsFirst(nn.Module):
@@ -117,7 +128,7 @@ class _ChannelsFirst(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         arranged = [x.movedim(1, -1) if self.channels_last and x.dim() > 2 else x for x in inputs]
         out = self.model(arranged[0] if len(arranged) == 1 else arranged, training=False)
-        leaves = torch.utils._pytree.tree_leaves(out)
+        leaves = tree_leaves(out)
         moved = [x.movedim(-1, 1) if self.channels_last and x.dim() > 2 else x for x in leaves]
         return moved[0] if len(moved) == 1 else moved
 
@@ -203,7 +214,7 @@ class _Translation:
             final[_key(tensor)] = final.get(_key(tensor), False) or end
         order = _in_order(model, set(known))
         uses = Counter(_key(t) for node in order for t in _tensors(node))
-        uses.update(final)
+        uses.update(list(final))
         for node in order:
             results = list(_leaves(node.outputs))
             call = self._call(node, known, uses, [final.get(_key(t), False) for t in results])

@@ -70,6 +70,8 @@ class Original:
 
     def _in(self, dtype: torch.dtype) -> Any:
         """Return the model in a precision: itself where it has that already, a copy otherwise."""
+        if dtype == torch.float64 and not _has_double(self.model):
+            raise RuntimeError("Keras computes in single precision on this backend")
         if dtype not in self._copies:
             same = all(_compute_dtype(layer) == _PRECISIONS[dtype] for layer in every_layer(self.model))
             try:
@@ -96,6 +98,18 @@ def every_layer(model: Any) -> list[Any]:
     return found
 
 
+def _has_double(model: Any) -> bool:
+    """Tell whether Keras computes in double precision if told to; on PyTorch and JAX it casts to single in between."""
+    keras = framework(model)
+    return keras.__name__ == "tf_keras" or bool(keras.config.backend() == "tensorflow")
+
+
+def _nested(model: Any) -> list[Any]:
+    """Return all models within a model of Keras 3."""
+    inner = [layer for layer in model.layers if hasattr(layer, "layers") and framework(layer).__name__ == "keras"]
+    return [model, *(found for layer in inner for found in _nested(layer))]
+
+
 def _compute_dtype(layer: Any) -> str:
     return str(getattr(layer, "compute_dtype", None) or layer.dtype)
 
@@ -112,6 +126,8 @@ def rebuilt(model: Any, dtype: str, shapes: Sequence[tuple[int, ...]]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's advice on how the model should have been written
         copy = kind.from_config(config, custom_objects=classes)
+        for nested in _nested(copy):  # a model forgets its precision on this way, and would cast what it is given
+            nested.dtype_policy = dtype
         weights = [np.asarray(weight) for weight in model.get_weights()]
         copy.set_weights([w.astype(dtype) if w.dtype.kind not in "iub" else w for w in weights])
         for layer in every_layer(copy):

@@ -74,7 +74,11 @@ def read(model: nn.Module, input_dim: tuple[tuple[int, ...], ...] | None) -> tup
     if input_dim is None:
         raise ValueError("Argument 'input_dim': a PyTorch module does not know the shape of its inputs; give it.")
     _warn_of_training(model)
-    copied = private_copy(model)
+    return read_private(private_copy(model), input_dim)
+
+
+def read_private(copied: nn.Module, input_dim: tuple[tuple[int, ...], ...]) -> tuple[dict[str, Any], Run, Values]:
+    """Trace a module as `read` does, without a copy; `run` changes its precision."""
     program = _trace(copied, input_dim)
     try:
         translation = _Translation(program, input_dim)

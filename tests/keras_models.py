@@ -36,7 +36,7 @@ def build(shapes, apply, seed=None):
     """Build a functional model that applies a layer, or a function of symbolic tensors, to inputs."""
     shapes = shapes if isinstance(shapes, list) else [shapes]
     inputs = [keras.Input(shape) for shape in shapes]
-    model = keras.Model(inputs, apply(*inputs))
+    model = keras.Model(inputs if len(inputs) > 1 else inputs[0], apply(*inputs))
     return randomised(model, zlib.crc32(repr(shapes).encode()) if seed is None else seed)
 
 

@@ -54,6 +54,10 @@ def check(model, tolerance=1e-5, deeplift=True):
     return converter
 
 
+#: As in R, where the winner of a global maximum takes all in any case.
+INEXACT = tuple(f"GlobalMaxPooling{n}D" for n in (1, 2, 3))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_layer(name):
     shapes, apply = CASES[name]
@@ -62,7 +66,7 @@ def test_layer(name):
         y = apply(*inputs)
         return L.Flatten()(y) if len(y.shape) > 2 else y
 
-    check(build(shapes, flat), deeplift="Normalization" not in name)
+    check(build(shapes, flat), deeplift=name.partition(" ")[0] not in INEXACT and "Normalization" not in name)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -76,7 +80,7 @@ def test_layer_within_a_model(name):
             y = L.Flatten()(L.Activation("tanh")(y))
         return L.Dense(2)(L.Dense(4, activation="softplus")(y))
 
-    check(build(shapes, whole), deeplift="Normalization" not in name)
+    check(build(shapes, whole), deeplift=name.partition(" ")[0] not in INEXACT and "Normalization" not in name)
 
 
 def test_every_layer_has_a_case():
