@@ -28,12 +28,14 @@ class Converter:
 
     Parameters
     ----------
-    model : torch.nn.Module or dict
-        A PyTorch module that ``torch.export`` can trace, or a model spec (see `innsight_py.spec`). The lists of R
-        innsight are read by `innsight_py.from_r` first.
+    model : torch.nn.Module, keras.Model or dict
+        A PyTorch module that ``torch.export`` can trace; a functional or sequential model of Keras 3, on any backend,
+        or of ``tf_keras`` (on the torch backend any Keras model); or a model spec (see `innsight_py.spec`). The lists
+        of R innsight are read by `innsight_py.from_r` first.
     input_dim : int, sequence of int, or list of these, optional
         Shape of each input, channels first and without the batch axis: ``(4,)``, ``(3, 32, 32)``,
-        ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules; elsewhere only compared with the model's own.
+        ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules, and for Keras models that leave a size open; elsewhere only
+        compared with the model's own.
     input_names : list, optional
         Labels of the input features: a list for a table, a list for each axis (channels first) for signals and
         images, a list of these for several inputs. Default: ``X1..``; ``C1.., L1..``; ``C1.., H1.., W1..``.

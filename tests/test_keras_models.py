@@ -229,7 +229,7 @@ def test_the_users_model_stays_as_it_is():
 
 
 def test_compared_in_double_precision():
-    """Where Keras can; a nested model too, through a copy. (A batch normalisation is single on every backend.)"""
+    """Where Keras can; a nested model too, through a copy. A batch normalisation is always single."""
     tower = keras.Sequential([keras.Input((7, 6, 3)), L.SeparableConv2D(2, 3), L.ReLU(), L.Flatten(), L.Dense(4)])
     model = build(IMAGE, lambda x: L.Dense(2)(tower(L.Conv2D(3, 3, use_bias=False)(x))))
     spec, run, values = door.read(model, None)
