@@ -6,6 +6,7 @@ A door imports its framework only when a model of that framework arrives.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,11 @@ from innsight_py.spec import ModelSpec, check_spec
 __all__ = ["Reading", "read_model"]
 
 #: (module of the framework, class in it, our door); looked up only if the user has imported the framework.
-_DOORS = (("torch.nn", "Module", "innsight_py.converters.torch"),)
+_DOORS = (
+    ("torch.nn", "Module", "innsight_py.converters.torch"),
+    ("skorch", "NeuralNet", "innsight_py.converters.sklearn"),
+    ("sklearn.base", "BaseEstimator", "innsight_py.converters.sklearn"),
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,15 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
     """
     if isinstance(model, Mapping):
         return Reading(check_spec(model))
+    if isinstance(model, str | os.PathLike):
+        files = importlib.import_module("innsight_py.converters.files")
+        return Reading(check_spec(files.read_path(model)))
     for framework, name, door in _DOORS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(model, getattr(module, name)):
             spec, run, values = importlib.import_module(door).read(model, input_dim)
             return Reading(check_spec(spec), run, values)
-    raise TypeError(f"Argument 'model': expected a PyTorch module or a model spec (a dict), got {describe(model)}.")
+    raise TypeError(
+        "Argument 'model': expected a PyTorch module, a scikit-learn estimator, a model spec (a dict) or the path of a "
+        f"model, got {describe(model)}."
+    )
