@@ -32,7 +32,7 @@ RObject: TypeAlias = Any
 #: A file may unpack to this many times its size, beside a fixed allowance.
 RATIO, ALLOWANCE = 100, 32 * 2**20
 #: A file may hold this many single numbers that describe objects; each object takes two or three, and some memory.
-DESCRIPTIONS = 2_000_000
+DESCRIPTIONS = 500_000
 #: Objects may lie this deep in each other. A formula of n terms has a depth of 2 n.
 DEPTH = 30_000
 _LISTS_DEPTH = 50
