@@ -47,7 +47,7 @@ def read_neuralnet(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> spec = read_neuralnet("tests/golden/neuralnet/penguins.rds")
+    >>> spec = read_neuralnet("penguins.rds")
     >>> spec["output_names"], [layer["activation_name"] for layer in spec["layers"]]
     (['Adelie', 'Gentoo', 'Chinstrap'], ['logistic', 'logistic'])
     """

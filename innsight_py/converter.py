@@ -6,16 +6,17 @@ import copy
 import functools
 import threading
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from innsight_py._checks import Flag, checked
+from innsight_py._checks import FilePath, Flag, checked
 from innsight_py._printing import converter_html, converter_text
 from innsight_py.converters import Reading, read_model
 from innsight_py.graph import ConvertedModel
 from innsight_py.names import LayerNames, default_names, read_names
+from innsight_py.saving import read_model_file, write_model_file
 from innsight_py.spec import SpecError, parse_dims, spec_as_dict
 
 #: Models with more values than this in one forward pass of one row are compared with the original in single precision.
@@ -28,8 +29,10 @@ class Converter:
 
     Parameters
     ----------
-    model : torch.nn.Module or dict
-        A PyTorch module that ``torch.export`` can trace, or a model spec (see `innsight_py.spec`). The lists of R
+    model : torch.nn.Module, estimator, dict or path
+        A PyTorch module that ``torch.export`` can trace; a fitted perceptron of scikit-learn, alone or in a pipeline,
+        or a net of skorch; a model spec (see `innsight_py.spec`); or the path of a file: ``.safetensors`` (see `save`),
+        ``.rds`` (see `innsight_py.read_neuralnet`) or ``.json`` (see `innsight_py.read_r_model`). The lists of R
         innsight are read by `innsight_py.from_r` first.
     input_dim : int, sequence of int, or list of these, optional
         Shape of each input, channels first and without the batch axis: ``(4,)``, ``(3, 32, 32)``,
@@ -60,6 +63,8 @@ class Converter:
     ------
     TypeError
         If there is no door for such a model.
+    OSError
+        If there is no such file.
     ValueError
         If the model cannot be converted, or the arguments contradict it. `SpecError` is one of these.
 
@@ -128,6 +133,65 @@ class Converter:
                 other = ConvertedModel(self._spec, wanted, like=self.model).to(device)
                 self._others[wanted] = other
             return other
+
+    @checked
+    def save(self, path: FilePath) -> None:
+        """Write the converted model to a file, from which `load` reads it, elsewhere and without the original.
+
+        The file holds the graph, names and shapes in the format safetensors: numbers and texts, no code.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, which ends in ``.safetensors``; one that exists is overwritten.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If `path` does not end in ``.safetensors``.
+        """
+        spec = spec_as_dict(self._spec) | {
+            "layers": [layer.given() for layer in self._spec.layers],
+            "input_names": read_names(self.input_names, self.input_dim, "input_names"),
+            "output_names": read_names(self.output_names, self.output_dim, "output_names"),
+            "output_dim": [list(dim) for dim in self.output_dim],
+        }
+        write_model_file(path, spec, self.dtype)
+
+    @classmethod
+    @checked
+    def load(cls, path: FilePath) -> Self:
+        """Read a converted model that `save` has written; every answer is that of the model saved, bit for bit.
+
+        ``Converter(path)`` reads such a file as well, in the precision and with the names that it is given.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Raises
+        ------
+        OSError
+            If there is no such file.
+        ValueError
+            If the file is damaged, was changed since it was written, is of another kind, or was written by a later
+            version of the package.
+
+        Examples
+        --------
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> Converter(model, input_dim=(2,), input_names=["age", "dose"]).save("model.safetensors")
+        >>> Converter.load("model.safetensors").input_names
+        [[['age', 'dose']]]
+        """
+        spec, dtype = read_model_file(path)
+        try:
+            return cls(spec, dtype=dtype)  # type: ignore[arg-type]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"'{path}' holds no model that can be converted: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

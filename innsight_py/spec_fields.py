@@ -6,6 +6,7 @@ Each returns the value in one form, or raises a ValueError that says what was ex
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -161,3 +162,26 @@ def read_names(value: Any) -> tuple[str, ...]:
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("expected a list of names of layers or inputs")
     return tuple(names)
+
+
+def read_operator(value: Any) -> str:
+    """Read the name of an ATen operator that computes tensors from tensors and changes nothing."""
+    name = re.fullmatch(r"aten::(\w+)(?:\.(\w+))?", value) if isinstance(value, str) else None
+    packet = getattr(torch.ops.aten, name[1], None) if name else None
+    overload = (name[2] or "default") if name else ""
+    if isinstance(packet, torch._ops.OpOverloadPacket) and overload in packet.overloads():
+        schema = getattr(packet, overload)._schema
+        kinds = [str(entry.type) for entry in (*schema.arguments, *schema.returns)]
+        computes = kinds and "Tensor" in kinds[0] and all("Tensor" in kind for kind in kinds[len(schema.arguments) :])
+        if computes and schema.returns and not schema.is_mutable:
+            return str(value)
+    raise ValueError("expected the name of an ATen operator that computes tensors from tensors, such as 'aten::sort'")
+
+
+def read_arguments(value: Any) -> Any:
+    """Read the arguments of an operator, arrays as tensors of our own."""
+    if isinstance(value, list | tuple):
+        return [read_arguments(entry) for entry in value]
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    return value.clone() if isinstance(value, torch.Tensor) else value
