@@ -10,11 +10,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from innsight_py._checks import describe
+from innsight_py.converters.files import READERS, reader_of
 from innsight_py.spec import ModelSpec, check_spec
 
 __all__ = ["Reading", "read_model"]
@@ -64,15 +66,14 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
     """
     if isinstance(model, Mapping):
         return Reading(check_spec(model))
-    if isinstance(model, str | os.PathLike):
-        files = importlib.import_module("innsight_py.converters.files")
-        return Reading(check_spec(files.read_path(model)))
+    if isinstance(model, str | os.PathLike) and (reader := reader_of(model)) is not None:
+        return Reading(check_spec(reader(Path(model))))
     for framework, name, door in _DOORS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(model, getattr(module, name)):
             spec, run, values = importlib.import_module(door).read(model, input_dim)
             return Reading(check_spec(spec), run, values)
     raise TypeError(
-        "Argument 'model': expected a PyTorch module, a scikit-learn estimator, a model spec (a dict) or the path of a "
-        f"model, got {describe(model)}."
+        "Argument 'model': expected a PyTorch module, a scikit-learn estimator, a model spec (a dict), or a path that "
+        f"ends in one of {', '.join(READERS)}, got {describe(model)}."
     )

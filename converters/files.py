@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from innsight_py._checks import describe
 from innsight_py.converters import neuralnet, r, rds
 
 
@@ -22,20 +22,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 #: What reads a model spec from a file, by the end of the file's name.
-READERS = {".rds": _read_rds, ".json": r.read_r_model, ".safetensors": _read_safetensors}
+READERS: dict[str, Callable[[Path], dict[str, Any]]] = {".rds": _read_rds, ".json": r.read_r_model, ".safetensors": _read_safetensors}
 
 
-def read_path(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a model spec from a file.
-
-    Raises
-    ------
-    ValueError
-        If there is no reader for such a file, or the file is not what it says.
-    """
-    reader = READERS.get(Path(path).suffix.lower())
-    if reader is None:
-        raise ValueError(
-            f"Argument 'model': expected a path that ends in one of {', '.join(READERS)}, got {describe(os.fspath(path))}."
-        )
-    return reader(Path(path))
+def reader_of(path: str | os.PathLike[str]) -> Callable[[Path], dict[str, Any]] | None:
+    """Find what reads a file, if anything does."""
+    return READERS.get(Path(path).suffix.lower())

@@ -34,9 +34,12 @@ def write_model_file(path: str | os.PathLike[str], spec: Mapping[str, Any], dtyp
 
     Raises
     ------
+    OSError
+        If the file cannot be written.
     ValueError
         If the path does not end in ``.safetensors``, or the spec holds what the format has no form for.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if Path(path).suffix.lower() != SUFFIX:
@@ -46,7 +49,10 @@ def write_model_file(path: str | os.PathLike[str], spec: Mapping[str, Any], dtyp
     rest = {key: _encode(value, tensors, key) for key, value in spec.items() if key != "layers"}
     text = json.dumps({**rest, "layers": layers}, allow_nan=False)
     header = {"version": VERSION, "dtype": dtype, "spec": text, "digest": _digest(dtype, text, tensors)}
-    save_file(tensors, path, metadata={_KEY: json.dumps(header)})
+    try:
+        save_file(tensors, path, metadata={_KEY: json.dumps(header)})
+    except SafetensorError as error:
+        raise OSError(f"'{os.fspath(path)}' cannot be written: {error}") from None
 
 
 def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:

@@ -171,9 +171,9 @@ def read_operator(value: Any) -> str:
     overload = (name[2] or "default") if name else ""
     if isinstance(packet, torch._ops.OpOverloadPacket) and overload in packet.overloads():
         schema = getattr(packet, overload)._schema
-        kinds = [str(entry.type) for entry in (*schema.arguments, *schema.returns)]
-        computes = kinds and "Tensor" in kinds[0] and all("Tensor" in kind for kind in kinds[len(schema.arguments) :])
-        if computes and schema.returns and not schema.is_mutable:
+        takes, gives = ([str(entry.type) for entry in entries] for entries in (schema.arguments, schema.returns))
+        computes = any("Tensor" in kind for kind in takes) and gives and all("Tensor" in kind for kind in gives)
+        if computes and not schema.is_mutable:
             return str(value)
     raise ValueError("expected the name of an ATen operator that computes tensors from tensors, such as 'aten::sort'")
 
