@@ -36,6 +36,9 @@ DESCRIPTIONS = 500_000
 #: Objects may lie this deep in each other. A formula of n terms has a depth of 2 n.
 DEPTH = 30_000
 _LISTS_DEPTH = 50
+#: Types that rdata does not know, and those that look the same in a file: for the value of a promise that was never
+#: evaluated and for the base namespace NULL, for packages namespaces, for raw bytes texts.
+_READ_AS = {252: 254, 250: 254, 248: 249, 247: 249, 24: 9}
 _EXTRA = 'Reading R\'s files needs the package rdata: pip install "innsight_py[r]"'
 _deep = threading.Lock()
 
@@ -97,12 +100,16 @@ def _parse(data: bytes) -> RObject:
     formats = {b"X\n": _xdr_parser, b"A\n": _ascii_parser}
     if data[:2] not in formats:
         raise _BrokenError("it is a file of another kind")
+    if data.startswith(b"A") and not data.endswith(b"\n"):
+        raise _BrokenError("it is truncated")
     make = formats[data[:2]]
     try:
         with warnings.catch_warnings(), _deep_recursion():
             warnings.simplefilter("ignore")
             parser = make()(memoryview(data)[2:], expand_altrep=False, altrep_constructor_dict={})
-            return parser.parse_all().object
+            parsed = parser.parse_all()
+            parser.check_complete()
+            return parsed.object
     except _BrokenError:
         raise
     except RecursionError:
@@ -129,7 +136,18 @@ class _Careful:
 
     def __init__(self, data: memoryview, **options: Any) -> None:
         super().__init__(data, **options)  # type: ignore[call-arg]
-        self._size, self._described = len(data), 0
+        self._size, self._described, self._object_next = len(data), 0, False
+
+    def parse_R_object(self, references: Any = None, repeated: Any = None, info_int: int | None = None) -> Any:  # noqa: N802
+        self._object_next = info_int is None
+        return super().parse_R_object(references, repeated, info_int)  # type: ignore[misc]
+
+    def parse_int(self) -> int:
+        number: int = super().parse_int()  # type: ignore[misc]
+        if self._object_next:
+            self._object_next = False
+            number = (number & ~0xFF) | _READ_AS.get(number & 0xFF, number & 0xFF)
+        return number
 
     def _parse_array_values(self, dtype: Any, length: int) -> Any:
         self._described += 1

@@ -38,7 +38,13 @@ nn <- neuralnet(as.formula(paste("y ~", paste0("V", 1:500, collapse = " + "))), 
 k <- keep(nn); class(k) <- "nn"; attr(k, "wide") <- NULL; saveRDS(k, "wide.rds")
 answers[["wide"]] <- predict(nn, rbind(rep(0, 500), 1:500 / 500, rep(-1, 500)))
 # Fitted within a function, with byte code, promises and environments about
-fit <- compiler::cmpfun(function(data, ...) { local <- new.env(); delayedAssign("later", stop("code ran"), assign.env = local); neuralnet(Sepal.Length ~ Petal.Length, data, hidden = 2, threshold = 5, ...) })
+fit <- compiler::cmpfun(function(data, ...) {
+  nn <- neuralnet(Sepal.Length ~ Petal.Length, data, hidden = 2, threshold = 5, ...)
+  delayedAssign("later", stop("code ran"))
+  makeActiveBinding("bound", function() stop("code ran"), environment())
+  nn$trap <- list(environment(), as.raw(1:5), mean, as.environment("package:stats"), asNamespace("stats"), new.env(), compiler::cmpfun(function(x = stop("code ran")) for (i in 1:3) x), quote(stop("code ran")))
+  nn
+})
 nn <- fit(iris)
 class(nn) <- "nn"; saveRDS(nn, "within_function.rds")
 answers[["within_function"]] <- predict(nn, iris[c(1, 60, 120), "Petal.Length", drop = FALSE])
