@@ -22,7 +22,11 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 #: What reads a model spec from a file, by the end of the file's name.
-READERS: dict[str, Callable[[Path], dict[str, Any]]] = {".rds": _read_rds, ".json": r.read_r_model, ".safetensors": _read_safetensors}
+READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    ".rds": _read_rds,
+    ".json": r.read_r_model,
+    ".safetensors": _read_safetensors,
+}
 
 
 def reader_of(path: str | os.PathLike[str]) -> Callable[[Path], dict[str, Any]] | None:

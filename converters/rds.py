@@ -169,7 +169,7 @@ class _Careful:
     def _parse_bytecode(self, references: Any, repeated: Any = None) -> Any:
         if repeated is None:  # here a list of the length that comes next will be made
             here = self.file.tell()  # type: ignore[attr-defined]
-            self._check(self.parse_int())  # type: ignore[attr-defined]
+            self._check(self.parse_int())
             self.file.seek(here)  # type: ignore[attr-defined]
         return super()._parse_bytecode(references, repeated)  # type: ignore[misc]
 

@@ -22,12 +22,15 @@ from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScale
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from innsight_py._checks import describe
 from innsight_py.spec import SpecError
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 Values = Callable[[Sequence[Tensor]], Mapping[str, Tensor]]
 _ESTIMATORS = "MLPClassifier, MLPRegressor, a skorch net, or a Pipeline that ends in one"
-_STEPS = "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, FunctionTransformer without a function, 'passthrough'"
+_STEPS = (
+    "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, FunctionTransformer without a function, 'passthrough'"
+)
 _OTHERWISE = "'run_lime' and 'run_shap' explain any predictor."
 _ACTIVATIONS = {"identity": "linear"}  # others have the same name in a spec
 #: What undoes the transformation of a target, as an activation after the last layer.
@@ -114,7 +117,8 @@ class _Writer:
         elif hasattr(model, "refit"):  # a search
             raise SpecError(f"{name} has no 'best_estimator_': call its 'fit' first, with 'refit' on.")
         else:
-            raise TypeError(f"Argument 'model': expected {_ESTIMATORS}, got {name}. {_OTHERWISE}")
+            found = describe(model) if isinstance(model, str) else name
+            raise TypeError(f"Argument 'model': expected {_ESTIMATORS}, got {found}. {_OTHERWISE}")
 
     def _take_names(self, model: Any) -> None:
         if self.input_names is None and hasattr(model, "feature_names_in_"):
@@ -261,7 +265,7 @@ def _with_net(spec: dict[str, Any], writer: _Writer) -> tuple[dict[str, Any], Ru
         before = layer["name"]
     for layer in net_spec["layers"]:
         layer["inputs"] = [before if name == "input_1" else name for name in layer["inputs"]]
-    names = {key: spec[key] for key in ("input_names",) if key in spec and len(dims or ()) == 1 == len(dims[0])}
+    names = {key: spec[key] for key in ("input_names",) if key in spec and [len(dim) for dim in dims or ()] == [1]}
     labels = [str(label) for label in getattr(writer.net, "classes_", [])]
     outputs = net_run([torch.zeros(1, *dim) for dim in dims or ()])
     if len(outputs) == 1 and outputs[0].shape[1] == len(labels):

@@ -117,10 +117,14 @@ class Converter:
     def _names(
         given: Any, own: Any, dims: list[tuple[int, ...]], argument: str, letters: tuple[str, ...] | None
     ) -> list[LayerNames]:
-        names = own if given is None else given
-        if names is None:
+        if given is not None:
+            return read_names(given, dims, argument)
+        if own is None:
             return [default_names(dim, letters) for dim in dims]
-        return read_names(names, dims, argument)
+        try:
+            return read_names(own, dims, argument)
+        except TypeError as error:  # the spec is wrong, not an argument
+            raise SpecError(str(error)) from None
 
     def model_in(self, dtype: Literal["float", "double"]) -> ConvertedModel:
         """Return the model in a precision, on the device of `model`; `model` itself is never changed."""

@@ -73,8 +73,8 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
         raise ValueError(f"'{os.fspath(path)}' holds no model that 'Converter.save' has written.") from None
     if version != VERSION:
         raise ValueError(
-            f"'{os.fspath(path)}' is written in version {describe(version)} of the format; this innsight_py reads version "
-            f"{VERSION}. Install a newer innsight_py."
+            f"'{os.fspath(path)}' is written in version {describe(version)} of the format; this innsight_py reads "
+            f"version {VERSION}. Install a newer innsight_py."
         )
     if not isinstance(text, str) or dtype not in ("float", "double") or digest != _digest(dtype, text, tensors):
         raise ValueError(f"'{os.fspath(path)}' is damaged: it is not what 'Converter.save' has written.")
@@ -107,7 +107,7 @@ def _digest(dtype: str, text: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f" {name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -169,7 +169,7 @@ def read_operator(value: Any) -> str:
     name = re.fullmatch(r"aten::(\w+)(?:\.(\w+))?", value) if isinstance(value, str) else None
     packet = getattr(torch.ops.aten, name[1], None) if name else None
     overload = (name[2] or "default") if name else ""
-    if isinstance(packet, torch._ops.OpOverloadPacket) and overload in packet.overloads():
+    if isinstance(packet, torch._ops.OpOverloadPacket) and overload in packet.overloads():  # type: ignore[no-untyped-call]
         schema = getattr(packet, overload)._schema
         takes, gives = ([str(entry.type) for entry in entries] for entries in (schema.arguments, schema.returns))
         computes = any("Tensor" in kind for kind in takes) and gives and all("Tensor" in kind for kind in gives)

@@ -29,7 +29,10 @@ FILES = FOLDER / "r_files"
 ANSWERS = json.loads((FILES / "answers.json").read_text())
 IRIS = {"Petal.Length": [1.4, 3.9, 5.0], "Petal.Width": [0.2, 1.4, 1.5]}  # rows 1, 60 and 120
 #: A header of version 3, up to the object.
-SMALL = [gzip.decompress((FOLDER / "neuralnet" / "iris_setosa.rds").read_bytes()), gzip.decompress((FILES / "no_hidden.rds").read_bytes())]
+SMALL = [
+    gzip.decompress((FOLDER / "neuralnet" / "iris_setosa.rds").read_bytes()),
+    gzip.decompress((FILES / "no_hidden.rds").read_bytes()),
+]
 HEADER = b"X\n" + struct.pack(">iiii", 3, 0x40202, 0x30500, 5) + b"UTF-8"
 NULL, LIST = struct.pack(">i", 254), struct.pack(">i", 19)
 
@@ -81,7 +84,10 @@ def test_weights_are_those_of_the_best_repetition(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("custom", "activation function of its own, which is code; networks with 'act.fct' one of logistic, tanh, relu"),
+        (
+            "custom",
+            "activation function of its own, which is code; networks with 'act.fct' one of logistic, tanh, relu",
+        ),
         ("not_converged", "not fitted: neuralnet\\(\\) did not converge"),
         ("lm", "R object of class lm, not a network of neuralnet"),
         ("forms", "R object of class VEC"),
@@ -141,7 +147,9 @@ def indices(given):
 
 def test_flatten_order():
     orders = {
-        first: [layer.get("order") for layer in read_r_model(FILES / "two_in_two_out.rds", channels_first=first)["layers"]]
+        first: [
+            layer.get("order") for layer in read_r_model(FILES / "two_in_two_out.rds", channels_first=first)["layers"]
+        ]
         for first in (True, False)
     }
     assert "channels_first" in orders[True]
@@ -153,12 +161,12 @@ def test_lists_that_are_none(tmp_path):
         read_r_model(FILES / "tensor.rds")
     with pytest.raises(ValueError, match="R object of class nn, without 'layers'"):
         read_r_model(FOLDER / "neuralnet" / "penguins.rds")
-    with pytest.raises(SpecError, match="answers.json' holds no model of R innsight's: The model has the unknown key"):
+    with pytest.raises(SpecError, match=r"answers.json' holds no model of R innsight's: The model has the unknown key"):
         read_r_model(FILES / "answers.json")
     path = tmp_path / "m.json"
     for text in ("", "{", "[" * 100_000, "\xff"):
         path.write_bytes(text.encode("latin-1"))
-        with pytest.raises(ValueError, match="m.json' cannot be read as JSON"):
+        with pytest.raises(ValueError, match=r"m.json' cannot be read as JSON"):
             Converter(path)
     for text in ("[]", "3", '"layers"', '{"layers": 1, "input_dim": 2}', '{"layers": {}, "input_dim": 2}', "null"):
         path.write_text(text)
@@ -270,16 +278,14 @@ def test_a_sequence_without_end_is_not_written_out(tmp_path):
 def test_foreign_and_damaged_files(data, message, tmp_path):
     (tmp_path / "m.rds").write_bytes(data)
     for call in (Converter, read_neuralnet, read_r_model):
-        with pytest.raises(ValueError, match=f"cannot be read as an .rds file.*{message}"):
+        with pytest.raises(ValueError, match=rf"cannot be read as an .rds file.*{message}"):
             call(tmp_path / "m.rds")
 
 
 def test_files_of_save_are_told_apart(tmp_path):
     shutil.copy(FILES / "x.RData", tmp_path / "x.rds")
-    with pytest.raises(ValueError, match="save\\(\\) wrote it.*write the model alone, with saveRDS"):
+    with pytest.raises(ValueError, match=r"save\(\) wrote it.*write the model alone, with saveRDS"):
         read_neuralnet(tmp_path / "x.rds")
-
-
 
 
 @pytest.mark.parametrize("data", SMALL, ids=["binary", "ascii"])
@@ -291,7 +297,10 @@ def test_truncated_anywhere(data, tmp_path):
             read_neuralnet(path)
 
 
-@given(st.sampled_from(SMALL), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+@given(
+    st.sampled_from(SMALL),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4),
+)
 def test_changed_bytes_end_in_an_answer_or_a_value_error(tmp_path_factory, data, changes):
     changed = bytearray(data)
     for place, value in changes:

@@ -72,7 +72,7 @@ LAYERS = {
 
 
 def model(kind: str) -> dict:
-    """A model with the layer in the middle of a graph, in single and double precision, with names of its own."""
+    """Return a model with the layer in the middle of a graph, in single and double precision, with names of its own."""
     dims, keys = LAYERS[kind]
     inputs = [f"input_{i + 1}" for i in range(len(dims))]
     # The output is Dense: its width is that of the layer in question.
@@ -85,7 +85,7 @@ def model(kind: str) -> dict:
 
 
 def attempt(method: str, converter: Converter, *args, **kwargs):
-    """An answer, or the error that says that there is none."""
+    """Return an answer, or the error that says that there is none."""
     try:
         return getattr(innsight_py, method)(converter, *args, verbose=False, **kwargs)
     except UnsupportedLayerError as error:
@@ -165,7 +165,9 @@ class Odd(nn.Module):
 
 def test_a_module_with_operators_of_its_own(tmp_path):
     path = tmp_path / "model.safetensors"
-    before = Converter(Odd(), [(4,), (2,)], output_names=[pd.Categorical(list("abc"), categories=list("cab")), ["u", "v"]])
+    before = Converter(
+        Odd(), [(4,), (2,)], output_names=[pd.Categorical(list("abc"), categories=list("cab")), ["u", "v"]]
+    )
     before.save(path)
     kinds = [layer.type for layer in before._spec.layers]
     assert kinds.count("Operator") >= 4
@@ -208,7 +210,9 @@ def test_what_has_no_form_is_refused(tmp_path):
     layer = {"type": "Operator", "operator": "aten::relu", "arguments": [{"input": 0}], "shapes": [[1, 3]]}
     converter = Converter({"input_dim": [3], "layers": [layer]})
     converter._spec.layers[0].arguments.append(len)
-    with pytest.raises(ValueError, match=r"cannot be saved: there is no form for 'Operator_1.arguments.1', an object of"):
+    with pytest.raises(
+        ValueError, match=r"cannot be saved: there is no form for 'Operator_1.arguments.1', an object of"
+    ):
         converter.save(tmp_path / "m.safetensors")
 
 
@@ -427,10 +431,10 @@ def test_foreign_files(tmp_path):
 
     foreign = tmp_path / "weights.safetensors"
     save_file({"weight": torch.zeros(2)}, foreign, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="holds no model that 'Converter.save' has written"):
+    with pytest.raises(ValueError, match=r"holds no model that 'Converter.save' has written"):
         Converter.load(foreign)
     save_file({"weight": torch.zeros(2)}, foreign)
-    with pytest.raises(ValueError, match="holds no model that 'Converter.save' has written"):
+    with pytest.raises(ValueError, match=r"holds no model that 'Converter.save' has written"):
         Converter(foreign)
     foreign.write_bytes(b"PK\x03\x04 this is a zip file, not a safetensors file")
     with pytest.raises(ValueError, match="no safetensors file"):
@@ -441,7 +445,9 @@ def test_foreign_files(tmp_path):
 
 def test_paths(tmp_path):
     converter = Converter(model("Dense"))
-    with pytest.raises(ValueError, match="Argument 'path': expected a path that ends in '.safetensors', got 'model.pt'"):
+    with pytest.raises(
+        ValueError, match=r"Argument 'path': expected a path that ends in '.safetensors', got 'model.pt'"
+    ):
         converter.save("model.pt")
     for call in (converter.save, Converter.load):
         with pytest.raises(TypeError, match="Argument 'path': expected a path, got 3"):
