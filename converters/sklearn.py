@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
@@ -106,6 +107,10 @@ class _Writer:
         elif isinstance(model, TransformedTargetRegressor):
             _check_fitted(model)
             self.write(model.regressor_)
+            if self.net is not None:
+                raise SpecError(
+                    f"{name} around a skorch net cannot be converted; convert its 'regressor_'. {_OTHERWISE}"
+                )
             self._undo(model.transformer_)
         elif isinstance(model, MLPClassifier | MLPRegressor):
             _check_fitted(model)
@@ -114,7 +119,7 @@ class _Writer:
             if not hasattr(model, "module_"):
                 raise SpecError(f"{name} is not initialized: call its 'fit' (or 'initialize') first.")
             self.net = model
-        elif hasattr(model, "refit"):  # a search
+        elif isinstance(model, GridSearchCV | RandomizedSearchCV):
             raise SpecError(f"{name} has no 'best_estimator_': call its 'fit' first, with 'refit' on.")
         else:
             found = describe(model) if isinstance(model, str) else name

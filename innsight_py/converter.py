@@ -36,7 +36,8 @@ class Converter:
         innsight are read by `innsight_py.from_r` first.
     input_dim : int, sequence of int, or list of these, optional
         Shape of each input, channels first and without the batch axis: ``(4,)``, ``(3, 32, 32)``,
-        ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules; elsewhere only compared with the model's own.
+        ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules and skorch nets; elsewhere only compared with the model's
+        own.
     input_names : list, optional
         Labels of the input features: a list for a table, a list for each axis (channels first) for signals and
         images, a list of these for several inputs. Default: ``X1..``; ``C1.., L1..``; ``C1.., H1.., W1..``.
@@ -155,6 +156,13 @@ class Converter:
             If the file cannot be written.
         ValueError
             If `path` does not end in ``.safetensors``.
+
+        Examples
+        --------
+        >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -1.0]]}]}
+        >>> Converter(model).save("linear.safetensors")
+        >>> Converter("linear.safetensors", dtype="double").output_dim
+        [(1,)]
         """
         spec = spec_as_dict(self._spec) | {
             "layers": [layer.given() for layer in self._spec.layers],
@@ -194,7 +202,7 @@ class Converter:
         spec, dtype = read_model_file(path)
         try:
             return cls(spec, dtype=dtype)  # type: ignore[arg-type]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise ValueError(f"'{path}' holds no model that can be converted: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:

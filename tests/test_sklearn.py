@@ -386,6 +386,11 @@ def test_other_targets_are_refused_by_name():
         Converter(target(func=np.sqrt, inverse_func=np.square))
     with pytest.raises(ValueError, match=r"The transformer .*\(QuantileTransformer\) cannot be converted"):
         Converter(target(transformer=QuantileTransformer(n_quantiles=5)))
+    net = skorch.NeuralNetRegressor(module(1), max_epochs=1, verbose=0, train_split=None)
+    around = TransformedTargetRegressor(net, transformer=StandardScaler(), check_inverse=False)
+    around.fit(X.astype(np.float32), SCORES[:, :1].astype(np.float32))
+    with pytest.raises(ValueError, match="around a skorch net cannot be converted; convert its 'regressor_'"):
+        Converter(around)
 
 
 def test_a_step_that_does_more_than_its_class_is_found_out():
