@@ -8,18 +8,17 @@ and never run. What is needed of the parsed object is converted by `fields`, `at
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import dataclasses
 import functools
-import lzma
 import math
 import os
 import sys
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,8 +32,8 @@ RObject: TypeAlias = Any
 RATIO, ALLOWANCE = 100, 32 * 2**20
 #: A file may hold this many single numbers that describe objects; each object takes two or three, and some memory.
 DESCRIPTIONS = 500_000
-#: Objects may lie this deep in each other. A formula of n terms has a depth of 2 n.
-DEPTH = 30_000
+#: Calls of the parser may lie this deep in each other, in a stack of so many bytes. A formula of n terms takes 4 n.
+DEPTH, STACK = 10_000, 32 * 2**20
 _LISTS_DEPTH = 50
 #: Types that rdata does not know, and those that look the same in a file: for the value of a promise that was never
 #: evaluated and for the base namespace NULL, for packages namespaces, for raw bytes texts.
@@ -73,6 +72,9 @@ def read_rds(path: str | os.PathLike[str]) -> RObject:
 
 def _unpack(data: bytes) -> bytes:
     """Undo the compression, as far as a file of this size can be expected to go."""
+    import bz2  # not every build of Python has these
+    import lzma
+
     makers: dict[bytes, Any] = {
         b"\x1f\x8b": functools.partial(zlib.decompressobj, wbits=31),
         b"BZh": bz2.BZ2Decompressor,
@@ -102,14 +104,17 @@ def _parse(data: bytes) -> RObject:
         raise _BrokenError("it is a file of another kind")
     if data.startswith(b"A") and not data.endswith(b"\n"):
         raise _BrokenError("it is truncated")
-    make = formats[data[:2]]
-    try:
-        with warnings.catch_warnings(), _deep_recursion():
+
+    def parse() -> RObject:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parser = make()(memoryview(data)[2:], expand_altrep=False, altrep_constructor_dict={})
+            parser = formats[data[:2]]()(memoryview(data)[2:], expand_altrep=False, altrep_constructor_dict={})
             parsed = parser.parse_all()
             parser.check_complete()
-            return parsed.object
+        return parsed.object
+
+    try:
+        return _with_room(parse)
     except _BrokenError:
         raise
     except RecursionError:
@@ -119,16 +124,17 @@ def _parse(data: bytes) -> RObject:
     raise _BrokenError(why)
 
 
-@contextlib.contextmanager
-def _deep_recursion() -> Iterator[None]:
-    """Let the parser, which calls itself once for each term of a formula, go deeper than Python does by default."""
+def _with_room(parse: Callable[[], RObject]) -> RObject:
+    """Let the parser, which calls itself for each term of a formula, go deeper than Python's and the thread's stack."""
     with _deep:
-        before = sys.getrecursionlimit()
-        sys.setrecursionlimit(max(before, DEPTH))
+        limit, stack = sys.getrecursionlimit(), threading.stack_size(STACK)
+        sys.setrecursionlimit(max(limit, DEPTH))
         try:
-            yield
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(parse).result()
         finally:
-            sys.setrecursionlimit(before)
+            sys.setrecursionlimit(limit)
+            threading.stack_size(stack)
 
 
 class _Careful:

@@ -109,7 +109,7 @@ class _Writer:
             self.write(model.regressor_)
             if self.net is not None:
                 raise SpecError(
-                    f"{name} around a skorch net cannot be converted; convert its 'regressor_'. {_OTHERWISE}"
+                    f"{name} around a skorch net cannot be converted: convert its 'regressor_'. {_OTHERWISE}"
                 )
             self._undo(model.transformer_)
         elif isinstance(model, MLPClassifier | MLPRegressor):
