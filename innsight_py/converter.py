@@ -202,7 +202,7 @@ class Converter:
         spec, dtype = read_model_file(path)
         try:
             return cls(spec, dtype=dtype)  # type: ignore[arg-type]
-        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        except ValueError as error:
             raise ValueError(f"'{path}' holds no model that can be converted: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
         raise ValueError(f"'{os.fspath(path)}' is damaged: it is not what 'Converter.save' has written.")
     try:
         spec = _decode(json.loads(text), tensors)
-    except (KeyError, TypeError, ValueError, RecursionError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, AttributeError, RuntimeError) as error:
         why = f"{type(error).__name__}: {error}"
     else:
         if isinstance(spec, dict):

@@ -178,6 +178,13 @@ def read_operator(value: Any) -> str:
     raise ValueError("expected the name of an ATen operator that computes tensors from tensors, such as 'aten::sort'")
 
 
+def read_shapes(value: Any) -> list[tuple[int, ...]]:
+    """Read the shapes of an operator's inputs; one may have no axes."""
+    if not isinstance(value, list | tuple) or not all(isinstance(shape, list | tuple) for shape in value):
+        raise ValueError("expected a list of shapes")
+    return [read_whole_numbers(shape, 0) if shape else () for shape in value]
+
+
 def read_arguments(value: Any) -> Any:
     """Read the arguments of an operator, arrays as tensors of our own."""
     if isinstance(value, list | tuple):

@@ -26,6 +26,7 @@ from innsight_py.spec_fields import (
     read_numbers,
     read_operator,
     read_per_axis,
+    read_shapes,
     read_sides,
     read_whole_numbers,
 )
@@ -442,7 +443,7 @@ class Operator(LayerSpec):
     type: Literal["Operator"]
     operator: Annotated[str, PlainValidator(read_operator)]
     arguments: Annotated[list[Any], BeforeValidator(read_arguments)]
-    shapes: Annotated[list[tuple[int, ...]], BeforeValidator(lambda value: [tuple(shape) for shape in value])]
+    shapes: Annotated[list[tuple[int, ...]], BeforeValidator(read_shapes)]
     part: Annotated[int, PlainValidator(read_whole_number)] | None = None
 
 
