@@ -9,7 +9,8 @@
 """
 
 from innsight_py.converter import Converter, convert
-from innsight_py.converters.r import from_r
+from innsight_py.converters.neuralnet import read_neuralnet
+from innsight_py.converters.r import from_r, read_r_model
 from innsight_py.graph import ConvertedModel
 from innsight_py.layers import UnsupportedLayerError
 from innsight_py.methods import (
@@ -51,6 +52,8 @@ __all__ = [
     "UnsupportedLayerError",
     "convert",
     "from_r",
+    "read_neuralnet",
+    "read_r_model",
     "run_cw",
     "run_deeplift",
     "run_deepshap",

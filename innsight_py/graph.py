@@ -230,9 +230,12 @@ class ConvertedModel(nn.Module):
 
     @torch.no_grad()
     def _dry_run(self, spec: ModelSpec, dtype: torch.dtype) -> None:
-        values = {
-            name: torch.zeros(1, *dim, dtype=dtype) for name, dim in zip(self.inputs, self.input_dims, strict=True)
-        }
+        try:
+            values = {
+                name: torch.zeros(1, *dim, dtype=dtype) for name, dim in zip(self.inputs, self.input_dims, strict=True)
+            }
+        except (RuntimeError, TypeError):
+            raise SpecError(f"'input_dim': there is no room for an input of shape {_show(self.input_dims)}.") from None
         for given, layer in zip(spec.layers, self._layers(), strict=True):
             taken = [values[source] for source in given.inputs]
             found = tuple(tuple(x.shape[1:]) for x in taken)
@@ -244,7 +247,7 @@ class ConvertedModel(nn.Module):
             try:
                 layer.check(found)
                 values[given.name] = layer(*taken)
-            except (RuntimeError, ValueError, IndexError) as error:
+            except (RuntimeError, ValueError, IndexError, TypeError, OverflowError) as error:
                 raise SpecError(
                     f"{given.where}: cannot take an input of shape {_show(found)}"
                     f"{_weight_hint(layer)}: {str(error).splitlines()[0]}"
