@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from innsight_py._checks import WrongTypeError
 from innsight_py._printing import method_html, method_text
-from innsight_py.converter import DTYPES, Converter
+from innsight_py.converter import DTYPES, Explainable
 from innsight_py.data import read_data, to_channels_first
-from innsight_py.graph import ConvertedModel, Explained, Step, Trace
+from innsight_py.graph import Explained, Graph, Step, Trace
 from innsight_py.results import ResultType, present
 from innsight_py.selection import Selection, select_outputs
 
@@ -24,6 +26,16 @@ CACHE_BYTES = 4 * 2**20
 TRACE_BYTES = 64 * 2**20
 
 Buffers = list[list[Tensor | None] | None]
+
+
+def _explainable(value: object) -> object:
+    if not isinstance(value, Explainable):
+        raise WrongTypeError("a Converter")
+    return value
+
+
+#: What the gradient methods take: a converter, or a module as it is (see `innsight_py.bare`).
+AnyConverter = Annotated[Explainable, BeforeValidator(_explainable)]
 
 _SHARED_PARAMETERS = """channels_first : bool
         Whether the channels are the first or the last axis of each instance, in the data given and in the result.
@@ -74,7 +86,7 @@ class InterpretingMethod:
 
     def __init__(
         self,
-        converter: Converter,
+        converter: Explainable,
         *,
         channels_first: bool,
         output_idx: Any,
@@ -103,7 +115,7 @@ class InterpretingMethod:
     # -- for subclasses -----------------------------------------------------------------------------------------
 
     @property
-    def _model(self) -> ConvertedModel:
+    def _model(self) -> Graph:
         return self.converter.model_in(self.dtype)
 
     def _read(self, data: Any, argument: str) -> list[Tensor]:
