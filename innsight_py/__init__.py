@@ -30,6 +30,10 @@ from innsight_py.methods import (
     run_intgrad,
     run_lrp,
     run_smoothgrad,
+    torch_expgrad,
+    torch_grad,
+    torch_intgrad,
+    torch_smoothgrad,
 )
 from innsight_py.spec import SpecError
 
@@ -59,4 +63,8 @@ __all__ = [
     "run_intgrad",
     "run_lrp",
     "run_smoothgrad",
+    "torch_expgrad",
+    "torch_grad",
+    "torch_intgrad",
+    "torch_smoothgrad",
 ]

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.connection_weights import ConnectionWeights
 from innsight_py.methods.deeplift import DeepLift, DeepSHAP
+from innsight_py.methods.direct import torch_expgrad, torch_grad, torch_intgrad, torch_smoothgrad
 from innsight_py.methods.gradient import Gradient, SmoothGrad
 from innsight_py.methods.lrp import LRP
 from innsight_py.methods.path import ExpectedGradient, IntegratedGradient
@@ -58,4 +59,8 @@ __all__ = [
     "run_intgrad",
     "run_lrp",
     "run_smoothgrad",
+    "torch_expgrad",
+    "torch_grad",
+    "torch_intgrad",
+    "torch_smoothgrad",
 ]
