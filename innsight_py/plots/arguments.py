@@ -270,7 +270,7 @@ def preprocessed(function: Callable[..., Any], values: Tensor) -> Tensor:
     ValueError
         If they do not.
     """
-    answer = function(values)
+    answer = function(values.cpu().numpy() if isinstance(function, np.ufunc) else values)
     answer = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
     if answer.shape != values.shape:
         raise ValueError(
