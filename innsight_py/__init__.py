@@ -10,6 +10,7 @@
 
 from innsight_py.converter import Converter, convert
 from innsight_py.converters.r import from_r
+from innsight_py.explanation import Explanation
 from innsight_py.graph import ConvertedModel
 from innsight_py.layers import UnsupportedLayerError
 from innsight_py.methods import (
@@ -47,6 +48,7 @@ __all__ = [
     "DeepLift",
     "DeepSHAP",
     "ExpectedGradient",
+    "Explanation",
     "Gradient",
     "IntegratedGradient",
     "InterpretingMethod",

@@ -15,6 +15,7 @@ from torch import Tensor
 from innsight_py._checks import Flag, checked
 from innsight_py._printing import converter_html, converter_text
 from innsight_py.converters import Reading, read_model
+from innsight_py.explanation import Described
 from innsight_py.graph import ConvertedModel, Graph
 from innsight_py.names import LayerNames, default_names, read_names
 from innsight_py.spec import SpecError, parse_dims, spec_as_dict
@@ -24,21 +25,8 @@ LARGE_MODEL = 5_000_000
 DTYPES = {"float": torch.float32, "double": torch.float64}
 
 
-class Explainable(ABC):
-    """What a method explains: a graph, with the shapes and names of its inputs and outputs.
-
-    Attributes
-    ----------
-    input_dim, output_dim : list of tuple of int
-        Shapes without the batch axis, channels first.
-    input_names, output_names : list of list of list of str
-        Labels: one entry a layer, of one entry an axis.
-    """
-
-    input_dim: list[tuple[int, ...]]
-    output_dim: list[tuple[int, ...]]
-    input_names: list[LayerNames]
-    output_names: list[LayerNames]
+class Explainable(Described, ABC):
+    """What a model-specific method explains: a graph, with the shapes and names of its inputs and outputs."""
 
     @abstractmethod
     def model_in(self, dtype: Literal["float", "double"]) -> Graph:

@@ -25,8 +25,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SHARED = {
-    "copy": """A copy of the module is explained, in evaluation mode (R takes the mode that it finds) and in the precision
-    `dtype`; the module itself stays as it is. The answer for an instance must not depend on the others.""",
+    "copy": """A copy of the module is explained, in evaluation mode (R takes the mode that it finds) and in the
+    precision `dtype`; the module itself stays as it is. The answer for an instance must not depend on the others.""",
     "model": """model : torch.nn.Module
         Takes one tensor ``(B, *dims)`` and returns one tensor ``(B,)`` or ``(B, nodes)`` that autograd can
         differentiate. Nothing else is asked of it.

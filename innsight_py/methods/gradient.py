@@ -39,6 +39,7 @@ class GradientBased(InterpretingMethod):
     def __init__(self, converter: Explainable, data: Any, *, times_input: bool, **shared: Any) -> None:
         super().__init__(converter, **shared)
         self.times_input = times_input
+        self.value_name = "Relevance" if times_input else "Gradient"
         self.data = self._read(data, "data")
 
     def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> Buffers:
