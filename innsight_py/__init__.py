@@ -14,7 +14,10 @@ from innsight_py.explanation import Explanation
 from innsight_py.graph import ConvertedModel
 from innsight_py.layers import UnsupportedLayerError
 from innsight_py.methods import (
+    LIME,
     LRP,
+    SHAP,
+    AgnosticWrapper,
     ConnectionWeights,
     DeepLift,
     DeepSHAP,
@@ -29,7 +32,9 @@ from innsight_py.methods import (
     run_expgrad,
     run_grad,
     run_intgrad,
+    run_lime,
     run_lrp,
+    run_shap,
     run_smoothgrad,
     torch_expgrad,
     torch_grad,
@@ -41,7 +46,10 @@ from innsight_py.spec import SpecError
 __version__ = "0.1.0"
 
 __all__ = [
+    "LIME",
     "LRP",
+    "SHAP",
+    "AgnosticWrapper",
     "ConnectionWeights",
     "ConvertedModel",
     "Converter",
@@ -63,7 +71,9 @@ __all__ = [
     "run_expgrad",
     "run_grad",
     "run_intgrad",
+    "run_lime",
     "run_lrp",
+    "run_shap",
     "run_smoothgrad",
     "torch_expgrad",
     "torch_grad",
