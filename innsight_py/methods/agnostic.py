@@ -116,7 +116,8 @@ class AgnosticWrapper(InterpretingMethod):
         self._background = self._read_background(data_ref)
         self._nodes = list(self.output_idx[0] or ())
         self._source = random_source(seed)
-        self.preds = [torch.from_numpy(preds[:, self._nodes]).float()]
+        self._preds = preds[:, self._nodes]
+        self.preds = [torch.from_numpy(self._preds).float()]
 
     def _read_background(self, data_ref: Any) -> np.ndarray:
         if data_ref is None:

@@ -23,6 +23,7 @@ from innsight_py.selection import select_outputs
 Precision = Literal["float", "double"]
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M", bound=GradientBased)
 
 _SHARED = {
     "copy": """A copy of the module is explained, in evaluation mode (R takes the mode that it finds) and in the
@@ -347,7 +348,8 @@ def _shared(module: BareModule, output_idx: Any, dtype: Precision, batch_size: i
     }
 
 
-def _answer(method: GradientBased, return_object: bool) -> Any:
+def _answer(method: M, return_object: bool) -> Tensor | M:
     row = method.result[0]
     assert row is not None
+    assert row[0] is not None
     return method if return_object else row[0]

@@ -136,7 +136,7 @@ def _quartile_bins() -> Any:
     """Return the class of lime's quartile bins with values drawn evenly from a bin, as in R."""
     from lime.discretize import QuartileDiscretizer
 
-    class QuartileBins(QuartileDiscretizer):  # type: ignore[misc]
+    class QuartileBins(QuartileDiscretizer):
         def get_undiscretize_values(self, feature: int, values: np.ndarray) -> np.ndarray:
             low, high = np.array(self.mins[feature])[values], np.array(self.maxs[feature])[values]
             drawn: np.ndarray = low + (high - low) * self.random_state.random_sample(len(values))

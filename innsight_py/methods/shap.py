@@ -110,9 +110,8 @@ class SHAP(AgnosticWrapper, own=_OWN):
             return values
 
         self._explain_rows(explain)
-        expected = self._predict(background).mean(0)
-        assert self.preds is not None
-        self.decomp_goal = [(self.preds[0].double() - torch.from_numpy(expected)).float()]
+        goal = self._preds - self._predict(background).mean(0)
+        self.decomp_goal = [torch.from_numpy(goal).float()]
 
     def _fields(self) -> list[tuple[str, str]]:
         return [*super()._fields(), ("nsim", str(self.nsim))]
@@ -138,7 +137,7 @@ def _background_masker() -> Any:
     """
     from shap.maskers import Masker
 
-    class Background(Masker):  # type: ignore[misc]
+    class Background(Masker):
         immutable_outputs = True
 
         def __init__(self, rows: np.ndarray) -> None:
