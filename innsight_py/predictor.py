@@ -54,10 +54,9 @@ class Predictor:
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """Predict for rows ``(n, *dims)`` in the layout of the data; returns ``(n, nodes)``."""
-        values = np.concatenate([self._ask(chunk)[0] for chunk in self._ask.chunks(rows)])
+        values, _ = self._ask(rows)
         if values.shape[1] != self.output_dim[0][0]:
-            raise ValueError(f"The model predicted {self.output_dim[0][0]} values a row at first, now it predicts "
-                             f"{values.shape[1]}.")  # fmt: skip
+            raise _changed(self.output_dim[0][0], values.shape[1])
         return values
 
 
@@ -79,13 +78,16 @@ class _Ask:
     columns: Any
     batch_size: int | None
 
-    def chunks(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Cut rows into what the model is given at once."""
-        size = self.batch_size or max(1, PREDICT_BYTES // max(1, rows[:1].nbytes))
-        return [rows[start : start + size] for start in range(0, len(rows), size)]
-
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
         """Return predictions ``(n, nodes)``, and their names where they come as a frame."""
+        size = self.batch_size or max(1, PREDICT_BYTES // rows[:1].nbytes)
+        parts = [self._ask(rows[start : start + size]) for start in range(0, len(rows), size)]
+        for values, _ in parts:
+            if values.shape[1] != parts[0][0].shape[1]:
+                raise _changed(parts[0][0].shape[1], values.shape[1])
+        return np.concatenate([values for values, _ in parts]), parts[0][1]
+
+    def _ask(self, rows: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
         given = rows.copy() if self.columns is None else pd.DataFrame(rows, columns=self.columns)
         try:
             answer = self.call(given)
@@ -96,6 +98,10 @@ class _Ask:
                 "say with 'channels_first' how signals and images lie."
             ) from error
         return _as_matrix(answer, len(rows))
+
+
+def _changed(before: int, now: int) -> ValueError:
+    return ValueError(f"The model predicted {before} values a row at first, now it predicts {now}.")
 
 
 def _as_matrix(answer: Any, rows: int) -> tuple[np.ndarray, list[str] | None]:
@@ -161,8 +167,7 @@ def read_predictor(
         assert known.call is not None
         wanted = (known.columns if columns is None else columns) if known.takes_frames and len(dims) == 1 else None
         ask = _Ask(known.call, wanted, batch_size)
-    answers = [ask(chunk) for chunk in ask.chunks(rows)]
-    preds, names = np.concatenate([values for values, _ in answers]), answers[0][1] or known.output_names
+    preds, names = ask(rows)
     predictor = Predictor(
         model,
         output_type or known.output_type,
@@ -172,7 +177,7 @@ def read_predictor(
             dims, "input_names", None,
         ),
         [preds.shape[1:]],
-        _names((output_names, names), preds.shape[1:], "output_names", ("Y",)),
+        _names((output_names, names, known.output_names), preds.shape[1:], "output_names", ("Y",)),
         ask,
     )  # fmt: skip
     return predictor, rows, preds

@@ -114,6 +114,7 @@ class AgnosticWrapper(InterpretingMethod):
         self.data = [torch.from_numpy(rows).float()]
         self._given = rows
         self._background = self._read_background(data_ref)
+        self._available = len(self._background)
         self._nodes = list(self.output_idx[0] or ())
         self._source = random_source(seed)
         self._preds = preds[:, self._nodes]
@@ -152,7 +153,8 @@ class AgnosticWrapper(InterpretingMethod):
         self.result = [[torch.from_numpy(values.reshape(*self._given.shape, len(self._nodes))).float()]]
 
     def _fields(self) -> list[tuple[str, str]]:
-        return [("output_type", f"'{self.predictor.output_type}'"), ("data_ref", f"{len(self._background)} rows")]
+        used = f"{len(self._background)} of " if len(self._background) < self._available else ""
+        return [("output_type", f"'{self.predictor.output_type}'"), ("data_ref", f"{used}{self._available} rows")]
 
 
 def _document(cls: type, own: str) -> None:
@@ -165,9 +167,11 @@ _document(AgnosticWrapper, "")
 
 def import_extra(module: str, method: str) -> Any:
     """Import a module of the extra `agnostic`, or say how to get it."""
+    package = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        if error.name != package:
             raise
-        raise ImportError(f'{method} needs the package {error.name}: pip install "innsight_py[agnostic]"') from None
+        raise ImportError(f'{method} needs the package {package}: pip install "innsight_py[agnostic]"') from None
+    return importlib.import_module(module)

@@ -93,9 +93,8 @@ class SHAP(AgnosticWrapper, own=_OWN):
             seed=seed, verbose=verbose, batch_size=batch_size,
         )  # fmt: skip
         self.nsim, self.limit_ref = nsim, limit_ref
-        available = len(self._background)
-        if available > limit_ref:
-            self._background = self._background[self._source.permutation(available)[:limit_ref]]
+        if self._available > limit_ref:
+            self._background = self._background[self._source.permutation(self._available)[:limit_ref]]
         background = self._background.reshape(len(self._background), -1)
         together = max(1, MASKED_BYTES // background.nbytes)
         masker = _background_masker()(background)
