@@ -61,7 +61,7 @@ def lime_of_linear(x, background):
     return answer[:, :, None] * WEIGHTS.T
 
 
-def test_lime_of_a_linear_model():
+def test_lime_of_a_linear_model_by_euclidean_distances():
     """Agree within the Monte-Carlo error.
 
     The mean of 40 runs differs from the known answer by less than 5 standard errors and the shrinkage of the ridge
@@ -70,12 +70,36 @@ def test_lime_of_a_linear_model():
     """
     x, background = rng(1).normal(size=(3, 4)), rng(2).normal(size=(400, 4))
     n, runs = 2000, 40
-    found = np.stack([LIME(linear, x, background, n_permutations=n, seed=i).get_result() for i in range(runs)])
+    found = np.stack([LIME(linear, x, background, n_permutations=n, dist_fun="euclidean", seed=i).get_result()
+                      for i in range(runs)])  # fmt: skip
     expected = lime_of_linear(x, background)
     shrinkage = np.abs(expected) / (1 + n * math.exp(-1 / (2 * 0.75**2)) * 3 / 16)
     error = found.std(0, ddof=1) / runs**0.5
     assert (np.abs(found.mean(0) - expected) < 5 * error + shrinkage).all()
     assert error.max() < 0.02 * np.abs(expected).max()  # so the bound says something
+
+
+def test_lime_of_a_linear_model():
+    """Agree within the Monte-Carlo errors of both sides with a regression on a million rows drawn here."""
+    x, background = rng(1).normal(size=(2, 4)), rng(2).normal(size=(400, 4))
+    n, runs, many = 2000, 40, 1_000_000
+    found = np.stack([LIME(linear, x, background, n_permutations=n, gower_pow=1.5, seed=i).get_result()
+                      for i in range(runs)])  # fmt: skip
+    cuts = np.quantile(background, [0, 0.25, 0.5, 0.75, 1], axis=0)
+    bins = rng(3).integers(0, 4, (many, 4))
+    low, high = np.take_along_axis(cuts[:-1], bins, 0), np.take_along_axis(cuts[1:], bins, 0)
+    rows = low + (high - low) * rng(4).random((many, 4))
+    for b in range(2):
+        own = np.array([np.searchsorted(cuts[1:-1, j], x[b, j]) for j in range(4)])
+        ranges = np.maximum(cuts[-1], x[b]) - np.minimum(cuts[0], x[b])
+        weights = 1 - (np.abs(rows - x[b]) / ranges).mean(1) ** 1.5
+        design = np.column_stack([bins == own, np.ones(many)]) * np.sqrt(weights)[:, None]
+        expected = np.linalg.lstsq(design, linear(rows) * np.sqrt(weights)[:, None], rcond=None)[0][:4]
+        error = found[:, b].std(0, ddof=1) / runs**0.5
+        ours = found[:, b].std(0, ddof=1) * (n / many) ** 0.5
+        shrinkage = np.abs(expected) / (1 + n * weights.mean() * 3 / 16)
+        assert (np.abs(found[:, b].mean(0) - expected) < 5 * (error + ours) + shrinkage).all()
+        assert error.max() < 0.03 * np.abs(expected).max()  # so the bound says something
 
 
 class Net(nn.Module):
@@ -152,7 +176,8 @@ def test_shap_sums_to_its_goal():
     assert LIME(model, x, n_permutations=20).decomp_goal is None
 
 
-def test_lime_fits_what_it_drew():
+@pytest.mark.parametrize("dist_fun", ["gower", "euclidean"])
+def test_lime_fits_what_it_drew(dist_fun):
     """The same weights from the rows that the model was asked for, by a ridge regression written out."""
     asked = []
 
@@ -161,7 +186,8 @@ def test_lime_fits_what_it_drew():
         return np.column_stack([np.sin(rows).sum(1), rows[:, 0] * rows[:, 1]])
 
     x, background = rng(1).normal(size=(1, 3)), rng(2).gamma(1.0, size=(50, 3))
-    found = LIME(model, x, background, n_permutations=500, kernel_width=0.9, seed=1).get_result()[0]
+    options = {"dist_fun": dist_fun, "kernel_width": 0.9, "gower_pow": 2}
+    found = LIME(model, x, background, n_permutations=500, seed=1, **options).get_result()[0]
     rows = np.concatenate(asked[1:])
     assert rows.shape == (500, 3)
     assert np.array_equal(rows[0], x[0])
@@ -169,6 +195,8 @@ def test_lime_fits_what_it_drew():
     bins, own = [np.stack([np.searchsorted(cuts[:, j], z[:, j]) for j in range(3)], 1) for z in (rows, x)]
     design = (bins == own).astype(float)
     weights = np.exp(-(1 - design).sum(1) / (2 * 0.9**2))
+    if dist_fun == "gower":
+        weights = 1 - (np.abs(rows - x) / (rows.max(0) - rows.min(0))).mean(1) ** 2
     target = np.column_stack([np.sin(rows).sum(1), rows[:, 0] * rows[:, 1]])
     centred, goal = design - np.average(design, 0, weights), target - np.average(target, 0, weights)
     solution = np.linalg.solve(
@@ -653,6 +681,8 @@ def test_wrong_arguments(method, changes, error, match):
         (LIME, {"output_type": "ranking"}, "'output_type'"),
         (LIME, {"n_permutations": 1}, "'n_permutations'"),
         (LIME, {"kernel_width": 0}, "'kernel_width'"),
+        (LIME, {"gower_pow": -1}, "'gower_pow'"),
+        (LIME, {"dist_fun": "cosine"}, "'dist_fun'"),
         (SHAP, {"output_type": "regression"}, "output_type"),
         (SHAP, {"nsim": 0}, "'nsim'"),
         (SHAP, {"limit_ref": 0}, "'limit_ref'"),
@@ -703,3 +733,9 @@ def test_import_stays_light():
     heavy = ("shap", "lime", "sklearn", "numba", "keras", "scipy")
     code = f"import sys, innsight_py; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"  # noqa: S603
+
+
+@pytest.mark.parametrize(("method", "match"), [(LIME, "'n_permutations'.*do not fit"), (SHAP, "coalitions.*DeepSHAP")])
+def test_too_many_features(method, match):
+    with pytest.raises(ValueError, match=match):
+        method(lambda rows: rows.sum((1, 2, 3)), np.zeros((2, 3, 224, 224)))

@@ -56,7 +56,7 @@ _IGNORE_LAST_ACT = """ignore_last_act : bool
 
 
 class InterpretingMethod(Explanation):
-    """Base class of the model-specific methods; see `Explanation` for the attributes."""
+    """Base class of the methods; see `Explanation` for the attributes."""
 
     title: ClassVar[str] = "InterpretingMethod"
 

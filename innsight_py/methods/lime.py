@@ -11,14 +11,22 @@ import numpy as np
 from innsight_py._checks import Count, Flag, Number, Seed, checked
 from innsight_py.methods.agnostic import AgnosticWrapper, import_extra
 
+#: Bytes that the perturbed rows of one instance may take.
+ROWS_BYTES = 2 * 2**30
+
 _OWN = """output_type : {"regression", "classification"}, optional
         What the model predicts. It is kept and printed, and changes no number. Default: what the model says itself,
         otherwise regression (R asks for it).
     n_permutations : int
         Number of perturbed rows for each instance, the first being the instance itself.
+    dist_fun : {"gower", "euclidean"}
+        How rows are weighed. "gower": 1 minus Gower's distance of the raw values to the instance (the mean over the
+        features of their difference by their range). "euclidean": ``exp(-d^2 / (2 kernel_width^2))`` with d the square
+        root of the number of features in another bin, as lime of Python does by default.
     kernel_width : float, optional
-        Width of the kernel that weighs the perturbed rows. Default: 0.75 times the square root of the number of
-        features.
+        For the second. Default: 0.75 times the square root of the number of features.
+    gower_pow : float
+        For the first: power of the distance.
     """
 
 
@@ -27,16 +35,16 @@ class LIME(AgnosticWrapper, own=_OWN):
 
     Every single value of a table, signal or image is a feature (each channel for itself), as in R. Features are cut
     into bins at the quartiles of the background. For each instance, rows are drawn feature by feature: a bin, by how
-    many of the background lie in it, and a value, evenly within it. A ridge regression (penalty 1) explains
-    the predictions by which features lie in the same bin as the instance's; rows weigh
-    :math:`\exp(-d^2 / 2 w^2)`, with d the square root of the number of features in another bin and w `kernel_width`.
-    Its coefficients are the result: how much the output changes when the feature comes into the instance's bin. They
-    are no decomposition, so there is no goal for their sum.
+    many of the background lie in it, and a value, evenly within it. A ridge regression explains the predictions by
+    which features lie in the same bin as the instance's; rows weigh the more the nearer they are. Its coefficients are
+    the result: how much the output changes when the feature comes into the instance's bin. They are no decomposition,
+    so there is no goal for their sum.
 
-    The package ``lime`` (``pip install "innsight_py[agnostic]"``) draws, weighs and fits. Its bins are replaced: in
-    release 0.2.0.1 a feature that is constant within a bin is perturbed to 0 instead of its value. R's package of the
-    same name differs in the weights (1 minus Gower's distance of the raw values) and in standardising before the ridge
-    regression; features without variation get 0 here, where R puts the weights of others.
+    The package ``lime`` (``pip install "innsight_py[agnostic]"``) draws and fits. Two of its parts are replaced, so
+    that bins, values and weights are those of R's package of the same name: values are drawn evenly (release 0.2.0.1
+    moreover perturbs a feature that is constant within a bin to 0 instead of its value), and rows have R's weights. The
+    penalty of the ridge regression is lime's, 1; R's is 2 after standardising. Features without variation get 0, where
+    R puts the weights of others.
 
     Source: Ribeiro et al. (2016), arXiv:1602.04938.
 
@@ -63,6 +71,7 @@ class LIME(AgnosticWrapper, own=_OWN):
     """
 
     title = "LIME"
+    value_name = "Weight"
 
     @checked
     def __init__(
@@ -80,7 +89,9 @@ class LIME(AgnosticWrapper, own=_OWN):
         input_names: Any = None,
         output_names: Any = None,
         n_permutations: Count = 5000,
+        dist_fun: Literal["gower", "euclidean"] = "gower",
         kernel_width: Number | None = None,
+        gower_pow: Number = 1.0,
         seed: Seed = None,
         verbose: Flag | None = None,
         batch_size: Count | None = None,
@@ -88,47 +99,81 @@ class LIME(AgnosticWrapper, own=_OWN):
         lime_tabular = import_extra("lime.lime_tabular", "LIME")
         if n_permutations < 2:
             raise ValueError(f"Argument 'n_permutations': expected a whole number of at least 2, got {n_permutations}.")
-        if kernel_width is not None and kernel_width <= 0:
-            raise ValueError(f"Argument 'kernel_width': expected a number above 0, got {kernel_width}.")
+        for argument, number in (("kernel_width", kernel_width), ("gower_pow", gower_pow)):
+            if number is not None and number <= 0:
+                raise ValueError(f"Argument '{argument}': expected a number above 0, got {number}.")
         super().__init__(
             model, data, data_ref, output_type=output_type, pred_fun=pred_fun, output_idx=output_idx,
             output_label=output_label, channels_first=channels_first, input_dim=input_dim, input_names=input_names,
             output_names=output_names, seed=seed, verbose=verbose, batch_size=batch_size,
         )  # fmt: skip
-        self.n_permutations, self.kernel_width = n_permutations, kernel_width
+        self.n_permutations, self.dist_fun = n_permutations, dist_fun
+        self.kernel_width, self.gower_pow = kernel_width, gower_pow
         for argument, values in (("data", self._given), ("data_ref", self._background)):
             if not np.isfinite(values).all():
                 raise ValueError(
                     f"Argument '{argument}': LIME cannot bin values that are not finite (NaN or infinite)."
                 )
+        if n_permutations * self._given[0].nbytes > ROWS_BYTES:
+            raise ValueError(
+                f"Argument 'n_permutations': {n_permutations} rows of {self._given[0].size} features do not fit into "
+                f"{ROWS_BYTES >> 30} GB; lower it, or explain smaller inputs."
+            )
+        self._explain_rows(self._explainer(lime_tabular))
+
+    def _explainer(self, lime_tabular: Any) -> Callable[[np.ndarray, int], np.ndarray]:
+        """Return what explains a row."""
         background = self._background.reshape(len(self._background), -1)
         features = [f"X{j + 1}" for j in range(background.shape[1])]
         state = np.random.RandomState(0)
-        explainer = lime_tabular.LimeTabularExplainer(
-            background, mode="classification", feature_names=features, feature_selection="none",
-            kernel_width=kernel_width, discretizer=_quartile_bins()(background, [], features, random_state=state),
-            random_state=state,
-        )  # fmt: skip
         nodes = range(len(self._nodes))
+        drawn = background[:0]  # the rows around the instance at hand, which lime predicts for before it weighs them
 
         def predict(rows: np.ndarray) -> np.ndarray:
             """Predict, with a last column that fills each row up to 1: lime wants probabilities, and does no more."""
+            nonlocal drawn
+            drawn = rows
             values = self._predict(rows)
             return np.column_stack([values, 1 - values.sum(1)])
 
+        def gower_weights(distances: np.ndarray, kernel_width: float) -> np.ndarray:
+            return gower_similarity(drawn, self.gower_pow)
+
+        explainer = lime_tabular.LimeTabularExplainer(
+            background, mode="classification", feature_names=features, feature_selection="none",
+            kernel=gower_weights if self.dist_fun == "gower" else None, kernel_width=self.kernel_width,
+            discretizer=_quartile_bins()(background, [], features, random_state=state), random_state=state,
+        )  # fmt: skip
+
         def explain(row: np.ndarray, row_seed: int) -> np.ndarray:
             state.seed(row_seed)
-            found = explainer.explain_instance(row, predict, labels=nodes, num_samples=n_permutations).local_exp
+            found = explainer.explain_instance(row, predict, labels=nodes, num_samples=self.n_permutations).local_exp
             weights = np.zeros((len(row), len(nodes)))
             for k in nodes:
                 for feature, weight in found[k]:
                     weights[feature, k] = weight
             return weights
 
-        self._explain_rows(explain)
+        return explain
 
     def _fields(self) -> list[tuple[str, str]]:
-        return [*super()._fields(), ("n_permutations", str(self.n_permutations))]
+        return [*super()._fields(), ("n_permutations", str(self.n_permutations)), ("dist_fun", f"'{self.dist_fun}'")]
+
+
+def gower_similarity(rows: np.ndarray, power: float) -> np.ndarray:
+    """Return 1 minus a power of Gower's distance of each of some rows ``(n, p)`` to the first.
+
+    Source: Gower (1971), doi:10.2307/2528823.
+
+    Examples
+    --------
+    >>> gower_similarity(np.array([[0.0, 5.0], [2.0, 5.0], [4.0, 5.0]]), 1.0)
+    array([1.  , 0.75, 0.5 ])
+    """
+    ranges = np.ptp(rows, axis=0)
+    ranges[ranges == 0] = 1.0  # a feature that does not vary is at no distance
+    distances: np.ndarray = (np.abs(rows - rows[0]) / ranges).mean(1)
+    return 1 - distances**power
 
 
 @functools.cache

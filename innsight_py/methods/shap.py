@@ -16,6 +16,8 @@ from innsight_py.methods.agnostic import AgnosticWrapper, import_extra
 
 #: Bytes of masked rows that shap makes at once.
 MASKED_BYTES = 32 * 2**20
+#: Bytes that the coalitions of one order may take.
+COALITIONS_BYTES = 4 * 2**30
 _LOCK = threading.RLock()
 
 _OWN = """nsim : int
@@ -65,6 +67,7 @@ class SHAP(AgnosticWrapper, own=_OWN):
     """
 
     title = "SHAP"
+    value_name = "Shapley Value"
 
     @checked
     def __init__(
@@ -93,6 +96,13 @@ class SHAP(AgnosticWrapper, own=_OWN):
             seed=seed, verbose=verbose, batch_size=batch_size,
         )  # fmt: skip
         self.nsim, self.limit_ref = nsim, limit_ref
+        features = self._given[0].size
+        if 2 * features**2 > COALITIONS_BYTES:
+            raise ValueError(
+                f"Argument 'data': an order of {features} features goes through {2 * features + 1} coalitions, which "
+                f"do not fit into {COALITIONS_BYTES >> 30} GB; explain smaller inputs, or use DeepSHAP or "
+                "ExpectedGradient."
+            )
         if self._available > limit_ref:
             self._background = self._background[self._source.permutation(self._available)[:limit_ref]]
         background = self._background.reshape(len(self._background), -1)
