@@ -47,7 +47,8 @@ Hover
     ``panel.hover_text("%{customdata}", "%{y}", "%{x}")``. ``panel.place.text`` is the second box: instance and node.
 
 Sizes
-    ``frame.widths`` and ``frame.heights``: inches for each column and row of panels, without titles and strips.
+    ``frame.widths`` and ``frame.heights``: inches for each column and row of panels, without titles and strips. With a
+    single row of panels that is too long for a page, ``frame.lines`` breaks the nodes into lines, one below the other.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ MOST_BOXES = 60
 
 #: Inches that a letter of a tick label takes, beside and above its neighbour.
 _LETTER, _LINE = 0.075, 0.14
-_WIDEST = 30.0
+#: Inches at which a single row of panels is broken into lines, and that no line exceeds.
+_PAGE, _WIDEST = 16.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -440,13 +442,30 @@ class PlotFrame:
         limits = {panel.limit for panel in self.panels.flat if isinstance(panel, Image)}
         return limits.pop() if self.is_global and len(limits) == 1 else None
 
+    @cached_property
+    def _wanted(self) -> list[float]:
+        """Inches that suit each column of panels."""
+        columns = self.panels.reshape(self.shape[0], -1)
+        return [max(panel.size[0] for panel in column) for column in columns.T]
+
+    @cached_property
+    def lines(self) -> list[list[int]]:
+        """The nodes of each line of the figure; more than one only where there is a single row of panels."""
+        instances, nodes, _ = self.shape
+        if instances > 1:
+            return [list(range(nodes))]
+        together = max(1, int(_PAGE * nodes / sum(self._wanted)))
+        count = math.ceil(nodes / together)
+        size = math.ceil(nodes / count)
+        return [list(range(start, min(start + size, nodes))) for start in range(0, nodes, size)]
+
     @property
     def widths(self) -> list[float]:
         """Inches for each column of panels, nodes first, then inputs."""
-        columns = self.panels.reshape(self.shape[0], -1)
-        widths = [max(panel.size[0] for panel in column) for column in columns.T]
-        shrink = min(1.0, _WIDEST / sum(widths))
-        return [width * shrink for width in widths]
+        inputs = self.shape[2]
+        longest = max(sum(sum(self._wanted[j * inputs : (j + 1) * inputs]) for j in line) for line in self.lines)
+        shrink = min(1.0, _WIDEST / longest)
+        return [width * shrink for width in self._wanted]
 
     @property
     def heights(self) -> list[float]:
