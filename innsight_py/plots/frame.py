@@ -32,8 +32,8 @@ Panels
         ``panel.values`` (height x width), the first row on top, coloured from ``-panel.limit`` (blue) over 0 (white) to
         ``panel.limit`` (red), with a colour bar that has numbers (``panel.scale_title`` is its title). One bar for each
         panel, or a single one for the figure if ``frame.shared_limit`` is not None. ``panel.background`` (if there is
-        one, height x width in 0..1, black to white) lies behind, and the values cover it the more the larger they are
-        (opacity ``panel.opacity``). In global pictures ``panel.values`` are medians and ``panel.quantiles`` has the
+        one, height x width in 0..1, black to white) lies behind; then colours are full blue and red, and as opaque as
+        ``abs(panel.shades)`` says. In global pictures ``panel.values`` are medians and ``panel.quantiles`` has the
         nine images of `QUANTILES`.
     `Empty`
         The input does not reach the output: no values, ``panel.text`` says so.
@@ -350,11 +350,6 @@ class Image(Panel):
     def shades(self) -> np.ndarray:
         """Colour of each pixel, from -1 (blue) over 0 (white) to 1 (red)."""
         return shades(self.values, self.limit)
-
-    @property
-    def opacity(self) -> np.ndarray:
-        """How much of the background each pixel covers, 0 to 1."""
-        return np.sqrt(np.abs(np.nan_to_num(self.shades)))
 
     @property
     def square(self) -> bool:
