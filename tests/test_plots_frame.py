@@ -486,12 +486,15 @@ def test_sizes_grow_with_what_is_in_a_panel():
     assert frame.lines == [[k] for k in range(10)]  # each as wide as a page
     assert frame.heights == [2.2]
     assert frame.widths[0] > 12
-    frame = local(result, [0, 1], output_idx=list(range(10)))
-    assert frame.lines == [list(range(10))]
-    assert sum(frame.widths) == pytest.approx(30)
+    assert local(result, [0, 1], output_idx=list(range(10))).lines == frame.lines
     narrow = single(3, nodes=10)
     frame = local(run_grad(narrow, np.ones((1, 3))), output_idx=list(range(10)))
     assert [len(line) for line in frame.lines] == [5, 5]
+    tables = [
+        {"type": "Dense", "weight": np.ones((1, 100)), "inputs": [f"input_{j + 1}"], "name": f"d{j}"} for j in range(3)
+    ]
+    three = Converter({"input_dim": [(100,)] * 3, "layers": [*tables, {"type": "Add", "inputs": ["d0", "d1", "d2"]}]})
+    assert sum(local(run_grad(three, [np.ones((1, 100))] * 3)).widths) == pytest.approx(30)
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -30,6 +30,8 @@ STRIP, LINE, GAP, TEXT = 16.0, 11.0, 3.0, 8.0
 BAR = 8.0
 #: What a colour bar with its numbers takes beside a panel.
 BAR_ROOM = 62.0
+#: Inches that a letter of the info takes.
+_INFO_LETTER = 0.064
 
 
 # -- places beside the axes ---------------------------------------------------------------------------------------
@@ -242,11 +244,13 @@ def _strip(
     ax.text(x, y, text, transform=place, ha="center", va="center", rotation=rotation, fontsize=TEXT + 1, clip_on=False)
 
 
-def info_lines(info: Info, inches: float) -> list[str]:
-    """Write the info in one line, or where that is too long in one line for each number."""
-    entries = [f"{name} {value}" for name, value in info.lines]
-    together = "   ".join(entries)
-    return [together] if len(together) * 0.062 <= inches else entries
+def write_info(infos: Iterable[Info], inches: float) -> list[list[str]]:
+    """Write each info in one line or, where one of them is too long for so many inches, all with a line a number."""
+    entries = [[f"{name} {value}" for name, value in info.lines] for info in infos]
+    together = ["   ".join(parts) for parts in entries]
+    if max(len(line) for line in together) * _INFO_LETTER <= inches:
+        return [[line] for line in together]
+    return entries
 
 
 def draw_info(ax: Axes, lines: Sequence[str], offset: float) -> None:

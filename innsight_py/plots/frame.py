@@ -47,8 +47,9 @@ Hover
     ``panel.hover_text("%{customdata}", "%{y}", "%{x}")``. ``panel.place.text`` is the second box: instance and node.
 
 Sizes
-    ``frame.widths`` and ``frame.heights``: inches for each column and row of panels, without titles and strips. With a
-    single row of panels that is too long for a page, ``frame.lines`` breaks the nodes into lines, one below the other.
+    ``frame.widths`` and ``frame.heights``: inches for each column and row of panels, without titles and strips. Where
+    all nodes are too wide for a page, ``frame.lines`` breaks them into lines, each with all instances, one below the
+    other.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ MOST_BOXES = 60
 
 #: Inches that a letter of a tick label takes, beside and above its neighbour.
 _LETTER, _LINE = 0.075, 0.14
-#: Inches at which a single row of panels is broken into lines, and that no line exceeds.
-_PAGE, _WIDEST = 16.0, 30.0
+#: Inches at which nodes are broken into lines, for a single instance and for several, and that no line exceeds.
+_PAGE, _WIDE_PAGE, _WIDEST = 16.0, 24.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Axis:
         room = inches / len(self)
         if room >= self.longest + 0.08:
             rotation, step = 0, 1
-        elif room >= 1.6 * _LINE and self.longest > 0.5:
+        elif room >= 1.6 * _LINE and 0.5 < self.longest <= 1.0:
             rotation, step = 45, 1
         else:
             rotation, step = 90, math.ceil(_LINE / room)
@@ -433,9 +434,10 @@ class PlotFrame:
 
     @cached_property
     def shared_limit(self) -> float | None:
-        """The limit of the colours if there are several images and all have the same."""
-        limits = {panel.limit for panel in self.panels.flat if isinstance(panel, Image)}
-        return limits.pop() if self.is_global and len(limits) == 1 else None
+        """The limit of the colours if all panels are images and have the same by rule: in global pictures of one input."""
+        panels = list(self.panels.flat)
+        shared = self.is_global and not self.has_inputs and all(isinstance(panel, Image) for panel in panels)
+        return panels[0].limit if shared else None
 
     @cached_property
     def _wanted(self) -> list[float]:
@@ -445,11 +447,10 @@ class PlotFrame:
 
     @cached_property
     def lines(self) -> list[list[int]]:
-        """The nodes of each line of the figure; more than one only where there is a single row of panels."""
+        """The nodes of each line of the figure."""
         instances, nodes, _ = self.shape
-        if instances > 1:
-            return [list(range(nodes))]
-        together = max(1, int(_PAGE * nodes / sum(self._wanted)))
+        page = _PAGE if instances == 1 else _WIDE_PAGE
+        together = max(1, int(page * nodes / sum(self._wanted)))
         count = math.ceil(nodes / together)
         size = math.ceil(nodes / count)
         return [list(range(start, min(start + size, nodes))) for start in range(0, nodes, size)]

@@ -109,37 +109,56 @@ class _Grid:
 
     def __init__(self, frame: PlotFrame) -> None:
         self.frame = frame
-        self.inputs = frame.shape[2]
+        self.instances, _, self.inputs = frame.shape
         self.columns = max(len(line) for line in frame.lines) * self.inputs
-        self.lines = len(frame.lines) if frame.shape[0] == 1 else frame.shape[0]
+        self.rows = len(frame.lines) * self.instances
+        self.widths = frame.widths[: self.columns]
+        self.heights = frame.heights * len(frame.lines)
+        self.firsts = {line[0] for line in frame.lines}
+        self.lasts = {line[-1] for line in frame.lines}
+        #: The lines of the info of each instance and node.
+        self.info: np.ndarray | None = None
+        if frame.info is not None:
+            groups = np.reshape(self.widths, (-1, self.inputs)).sum(1)
+            self.info = np.empty(frame.info.size, object)
+            self.info[:] = artists.write_info(frame.info.flat, groups.min())
+            self.info = self.info.reshape(frame.info.shape)
 
     def groups(self) -> Iterator[tuple[int, int, int, int]]:
         """Give instance, node, row and first column of each group of panels."""
         for number, line in enumerate(self.frame.lines):
-            for i in range(self.frame.shape[0]):
+            for i in range(self.instances):
                 for place, j in enumerate(line):
-                    yield i, j, number + i, place * self.inputs
-
-    def is_last(self, j: int) -> bool:
-        """Tell whether a node is the last of its line."""
-        return any(line[-1] == j for line in self.frame.lines)
-
-    def is_first(self, j: int) -> bool:
-        """Tell whether a node is the first of its line."""
-        return any(line[0] == j for line in self.frame.lines)
+                    yield i, j, number * self.instances + i, place * self.inputs
 
     def has_colour_bar(self, panel: Panel, j: int) -> bool:
         """Tell whether a panel has its own colour bar: the last of each line stands for all where they are the same."""
-        return isinstance(panel, Image) and (self.frame.shared_limit is None or self.is_last(j))
+        return isinstance(panel, Image) and (self.frame.shared_limit is None or j in self.lasts)
+
+    def size(self) -> tuple[float, float]:
+        """Return the inches of the figure: panels, and what stands around them."""
+        frame = self.frame
+        line = frame.panels[0, : self.columns // self.inputs]
+        bars = sum(isinstance(panel, Image) for panel in line.flat) if frame.shared_limit is None else 1
+        value_axes = self.columns if self.inputs > 1 else 1
+        width = sum(self.widths) + 0.7 * value_axes + bars * BAR_ROOM / 72 + 0.08 * self.columns + 0.3
+        strips = (STRIP + GAP) * (1 + frame.has_inputs) / 72
+        info = 0.0 if self.info is None else (LINE * len(self.info.flat[0]) + GAP) / 72
+        labels = max(_label_room(panel.axis, width) for panel, width in zip(line.flat, self.widths, strict=True))
+        return width, sum(self.heights) + len(frame.lines) * (strips + labels) + self.rows * (info + 0.1) + 0.1
+
+
+def _label_room(axis: Axis, inches: float) -> float:
+    """Return the inches that ticks and title take below a panel."""
+    ticks = axis.ticks(inches)
+    return {0: 0.15, 45: 0.75 * axis.longest, 90: axis.longest}[ticks.rotation] + 0.3
 
 
 def _new_figure(frame: PlotFrame) -> tuple[Figure, np.ndarray]:
     grid = _Grid(frame)
-    widths = frame.widths[: grid.columns]
-    heights = frame.heights if len(frame.lines) == 1 else frame.heights * grid.lines
-    figure = Figure(figsize=_size(grid, widths, heights), layout="constrained")
+    figure = Figure(figsize=grid.size(), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.01, hspace=0.01)
-    cells = figure.add_gridspec(grid.lines, grid.columns, width_ratios=widths, height_ratios=heights)
+    cells = figure.add_gridspec(grid.rows, grid.columns, width_ratios=grid.widths, height_ratios=grid.heights)
     axes = np.empty(frame.shape, object)
     for i, j, row, column in grid.groups():
         for k in range(grid.inputs):
@@ -148,73 +167,43 @@ def _new_figure(frame: PlotFrame) -> tuple[Figure, np.ndarray]:
             if not isinstance(panel, Image):
                 artists.panel_look(ax)
             artists.draw_values(panel, ax)
-            _axes_of(grid, panel, ax, (i, j, k), widths[column + k])
+            _draw_axes(grid, (i, j, k), ax, grid.widths[column + k])
             if grid.has_colour_bar(panel, j):
                 artists.draw_colour_bar(panel, ax)
-        _decorate(grid, figure, cells, axes[i, j], (i, j, row, column), sum(widths[column : column + grid.inputs]))
+        whole = axes[i, j, 0]
+        if grid.inputs > 1:
+            whole = figure.add_subplot(cells[row, column : column + grid.inputs], label="group")
+            whole.set_axis_off()
+        _decorate(grid, i, j, axes[i, j], whole)
     return figure, axes
 
 
-def _axes_of(grid: _Grid, panel: Panel, ax: Axes, place: tuple[int, int, int], inches: float) -> None:
+def _draw_axes(grid: _Grid, place: tuple[int, int, int], ax: Axes, inches: float) -> None:
     i, j, k = place
-    alone = grid.inputs == 1
-    first = grid.is_first(j)
-    is_image = isinstance(panel, Image)
+    panel, first = grid.frame.panels[place], j in grid.firsts
     # Images of a column are alike, and so are the value axes of a row where there is a single input.
-    left = first and (alone or k == 0) if is_image else first or not alone
-    titled = first and (k == 0 or not is_image)
-    artists.draw_axes(panel, ax, inches, bottom=i == grid.frame.shape[0] - 1, left=left, titled=titled)
+    own_values = grid.inputs > 1 and not isinstance(panel, Image)
+    artists.draw_axes(
+        panel, ax, inches, bottom=i == grid.instances - 1, left=own_values or (first and k == 0),
+        titled=first and (own_values or k == 0),
+    )  # fmt: skip
 
 
-def _decorate(
-    grid: _Grid, figure: Figure, cells: Any, axes: np.ndarray, place: tuple[int, int, int, int], inches: float
-) -> None:
-    """Draw strips and info of one group of panels."""
-    i, j, row, column = place
-    frame, offset = grid.frame, GAP
-    top = i == 0
+def _decorate(grid: _Grid, i: int, j: int, axes: np.ndarray, whole: Axes) -> None:
+    """Draw strips and info of one group of panels, `whole` being axes that span them."""
+    frame, offset, top = grid.frame, GAP, i == 0
     if frame.has_inputs and top:
         for k, ax in enumerate(axes):
             artists.draw_strip(ax, frame.inputs[k], offset)
         offset += STRIP + GAP
-    whole = axes[0]
-    if len(axes) > 1:
-        whole = figure.add_subplot(cells[row, column : column + len(axes)], label="group")
-        whole.set_axis_off()
-    if frame.info is not None:
-        lines = artists.info_lines(frame.info[i, j], inches)
-        artists.draw_info(whole, lines, offset)
-        offset += LINE * len(lines) + GAP
+    if grid.info is not None:
+        artists.draw_info(whole, grid.info[i, j], offset)
+        offset += LINE * len(grid.info[i, j]) + GAP
     if top:
         artists.draw_strip(whole, frame.nodes[j], offset)
-    if frame.has_instances and grid.is_last(j):
+    if frame.has_instances and j in grid.lasts:
         bar = grid.has_colour_bar(frame.panels[i, j, -1], j)
         artists.draw_side_strip(axes[-1], frame.instances[i], BAR_ROOM if bar else GAP)
-
-
-def _size(grid: _Grid, widths: list[float], heights: list[float]) -> tuple[float, float]:
-    """Return the inches of the figure: panels, and what stands around them."""
-    frame = grid.frame
-    bars = sum(grid.has_colour_bar(panel, j) for (_, j, _), panel in np.ndenumerate(frame.panels[:1]))
-    bars = bars if len(frame.lines) == 1 else max(1, bars // len(frame.lines)) if bars else 0
-    several = 1 if grid.inputs == 1 else grid.columns
-    width = sum(widths) + 0.7 * several + bars * BAR_ROOM / 72 + 0.3 * frame.has_instances + 0.08 * grid.columns
-    strips = (STRIP + GAP) / 72 * (1 + frame.has_inputs)
-    info = 0.0
-    if frame.info is not None:
-        group = min(sum(widths[c : c + grid.inputs]) for c in range(0, grid.columns, grid.inputs))
-        info = (LINE * max(len(artists.info_lines(x, group)) for x in frame.info.flat) + GAP) / 72
-    labels = max(_label_room(panel.axis, width) for panel, width in zip(frame.panels[0].flat, widths, strict=False))
-    lines = grid.lines
-    tops = strips * (1 if len(frame.lines) == 1 else lines) + info * lines
-    bottoms = labels * (1 if len(frame.lines) == 1 else lines)
-    return width, sum(heights) + tops + bottoms + 0.1 * lines + 0.1
-
-
-def _label_room(axis: Axis, inches: float) -> float:
-    """Return the inches that ticks and title take below a panel."""
-    ticks = axis.ticks(inches)
-    return {0: 0.15, 45: 0.75 * axis.longest, 90: axis.longest}[ticks.rotation] + 0.3
 
 
 # -- axes of the user ---------------------------------------------------------------------------------------------
@@ -245,7 +234,7 @@ def _draw_on_given(frame: PlotFrame, axes: np.ndarray) -> None:
             artists.draw_colour_bar(panel, ax)
         offset = GAP
         if frame.info is not None and k == 0:
-            lines = artists.info_lines(frame.info[i, j], inches)
+            lines = artists.write_info([frame.info[i, j]], inches)[0]
             artists.draw_info(ax, lines, offset)
             offset += LINE * len(lines) + GAP
         names = [
