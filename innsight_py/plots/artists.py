@@ -77,7 +77,7 @@ def _bars(panel: Bars, ax: Axes) -> None:
         # Thin bars keep a visible width; wide ones an outline, without which white ones are lost.
         edgecolors="face" if len(x) > 60 else mixed(0.45),
         linewidths=0.5,
-        label="bars",
+        gid="bars",
     )
     ax.add_collection(bars, autolim=False)
     _value_axes(panel, ax)
@@ -88,17 +88,17 @@ def _boxes(panel: Boxes, ax: Axes) -> None:
     (_bands if panel.dense else _single_boxes)(panel, ax)
     places, values = panel.boxes.outliers
     size = 1 if panel.dense else 8
-    ax.scatter(places, values, s=size, c=mixed(0.8), alpha=0.3 if panel.dense else 0.7, linewidths=0, label="outliers")
+    ax.scatter(places, values, s=size, c=mixed(0.8), alpha=0.3 if panel.dense else 0.7, linewidths=0, gid="outliers")
     _value_axes(panel, ax)
 
 
 def _single_boxes(panel: Boxes, ax: Axes) -> None:
     x, boxes, dark = panel.axis.positions, panel.boxes, mixed(0.8)
     ends = [*zip(x, boxes.low, x, boxes.q1, strict=True), *zip(x, boxes.q3, x, boxes.high, strict=True)]
-    ax.add_collection(LineCollection(_segments(ends), colors=dark, linewidths=1, label="whiskers"), autolim=False)
+    ax.add_collection(LineCollection(_segments(ends), colors=dark, linewidths=1, gid="whiskers"), autolim=False)
     outlines = _rectangles(x, 0.35, boxes.q1, boxes.q3)
     faces = {"facecolors": mixed(0.25), "edgecolors": dark, "linewidths": 1}
-    ax.add_collection(PolyCollection(outlines, label="boxes", **faces), autolim=False)
+    ax.add_collection(PolyCollection(outlines, gid="boxes", **faces), autolim=False)
     ax.add_collection(_levels(x, boxes.median, dark, "medians"), autolim=False)
     if panel.reference is not None:
         marks = _levels(x, panel.marked[panel.reference], MARK, "reference")
@@ -108,11 +108,11 @@ def _single_boxes(panel: Boxes, ax: Axes) -> None:
 
 def _bands(panel: Boxes, ax: Axes) -> None:
     x, boxes = panel.axis.positions, panel.boxes
-    ax.fill_between(x, boxes.low, boxes.high, color=mixed(0.15), linewidth=0, label="whiskers")
-    ax.fill_between(x, boxes.q1, boxes.q3, color=mixed(0.4), linewidth=0, label="boxes")
-    ax.plot(x, boxes.median, color=mixed(0.9), linewidth=1, label="medians")
+    ax.fill_between(x, boxes.low, boxes.high, color=mixed(0.15), linewidth=0, gid="whiskers")
+    ax.fill_between(x, boxes.q1, boxes.q3, color=mixed(0.4), linewidth=0, gid="boxes")
+    ax.plot(x, boxes.median, color=mixed(0.9), linewidth=1, gid="medians")
     if panel.reference is not None:
-        ax.plot(x, panel.marked[panel.reference], color=MARK, linewidth=0.8, label="reference")
+        ax.plot(x, panel.marked[panel.reference], color=MARK, linewidth=0.8, gid="reference")
 
 
 @draw_values.register
@@ -153,10 +153,10 @@ def _segments(ends: Sequence[tuple[float, ...]]) -> np.ndarray:
     return np.array(ends, float).reshape(-1, 2, 2)
 
 
-def _levels(x: np.ndarray, y: np.ndarray, colour: str, label: str) -> LineCollection:
+def _levels(x: np.ndarray, y: np.ndarray, colour: str, gid: str) -> LineCollection:
     """Return a level line across each box."""
     ends = list(zip(x - 0.35, y, x + 0.35, y, strict=True))
-    return LineCollection(_segments(ends), colors=colour, linewidths=2, label=label)
+    return LineCollection(_segments(ends), colors=colour, linewidths=2, gid=gid)
 
 
 def _value_axes(panel: Bars | Boxes, ax: Axes) -> None:
@@ -237,11 +237,23 @@ def draw_side_strip(ax: Axes, text: str, offset: float) -> None:
 def _strip(
     ax: Axes, text: str, place: Transform, corner: tuple[float, float], size: tuple[float, float], rotation: int
 ) -> None:
-    patch = Rectangle(corner, *size, transform=place, facecolor=mixed(0.15), edgecolor="none", clip_on=False)
+    patch = Rectangle(
+        corner, *size, transform=place, facecolor=mixed(0.15), edgecolor="none", clip_on=False, gid="strip"
+    )
     ax.add_patch(patch)
-    patch.set_label("strip")
     x, y = corner[0] + size[0] / 2, corner[1] + size[1] / 2
-    ax.text(x, y, text, transform=place, ha="center", va="center", rotation=rotation, fontsize=TEXT + 1, clip_on=False)
+    ax.text(
+        x,
+        y,
+        text,
+        transform=place,
+        ha="center",
+        va="center",
+        rotation=rotation,
+        fontsize=TEXT + 1,
+        clip_on=False,
+        gid="strip",
+    )
 
 
 def write_info(infos: Iterable[Info], inches: float) -> list[list[str]]:
@@ -257,7 +269,7 @@ def draw_info(ax: Axes, lines: Sequence[str], offset: float) -> None:
     """Write lines of info so many points above axes, from the left."""
     ax.text(
         0.0, offset, "\n".join(lines), transform=above(ax), ha="left", va="bottom", fontsize=TEXT - 0.5,
-        linespacing=1.25, clip_on=False, label="info",
+        linespacing=1.25, clip_on=False, gid="info",
     )  # fmt: skip
 
 

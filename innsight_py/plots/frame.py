@@ -434,7 +434,7 @@ class PlotFrame:
 
     @cached_property
     def shared_limit(self) -> float | None:
-        """The limit of the colours if all panels are images and have the same by rule: in global pictures of one input."""
+        """The limit of the colours if all panels are images with the same: in global pictures of a single input."""
         panels = list(self.panels.flat)
         shared = self.is_global and not self.has_inputs and all(isinstance(panel, Image) for panel in panels)
         return panels[0].limit if shared else None

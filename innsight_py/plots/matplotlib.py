@@ -119,9 +119,11 @@ class _Grid:
         #: The lines of the info of each instance and node.
         self.info: np.ndarray | None = None
         if frame.info is not None:
-            groups = np.reshape(self.widths, (-1, self.inputs)).sum(1)
+            room = np.reshape(self.widths, (-1, self.inputs)).sum(1).min()
+            if all(isinstance(panel, Image) for panel in frame.panels[:, :, -1].flat):
+                room += BAR_ROOM / 72
             self.info = np.empty(frame.info.size, object)
-            self.info[:] = artists.write_info(frame.info.flat, groups.min())
+            self.info[:] = artists.write_info(frame.info.flat, room)
             self.info = self.info.reshape(frame.info.shape)
 
     def groups(self) -> Iterator[tuple[int, int, int, int]]:
@@ -140,7 +142,7 @@ class _Grid:
         frame = self.frame
         line = frame.panels[0, : self.columns // self.inputs]
         bars = sum(isinstance(panel, Image) for panel in line.flat) if frame.shared_limit is None else 1
-        value_axes = self.columns if self.inputs > 1 else 1
+        value_axes = sum(not isinstance(panel, Image) for panel in line.flat) if self.inputs > 1 else 1
         width = sum(self.widths) + 0.7 * value_axes + bars * BAR_ROOM / 72 + 0.08 * self.columns + 0.3
         strips = (STRIP + GAP) * (1 + frame.has_inputs) / 72
         info = 0.0 if self.info is None else (LINE * len(self.info.flat[0]) + GAP) / 72
@@ -174,6 +176,7 @@ def _new_figure(frame: PlotFrame) -> tuple[Figure, np.ndarray]:
         if grid.inputs > 1:
             whole = figure.add_subplot(cells[row, column : column + grid.inputs], label="group")
             whole.set_axis_off()
+            whole.set_zorder(-1)
         _decorate(grid, i, j, axes[i, j], whole)
     return figure, axes
 
