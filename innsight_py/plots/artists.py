@@ -237,23 +237,10 @@ def draw_side_strip(ax: Axes, text: str, offset: float) -> None:
 def _strip(
     ax: Axes, text: str, place: Transform, corner: tuple[float, float], size: tuple[float, float], rotation: int
 ) -> None:
-    patch = Rectangle(
-        corner, *size, transform=place, facecolor=mixed(0.15), edgecolor="none", clip_on=False, gid="strip"
-    )
-    ax.add_patch(patch)
+    look: dict[str, Any] = {"transform": place, "clip_on": False, "gid": "strip"}
+    ax.add_patch(Rectangle(corner, *size, facecolor=mixed(0.15), edgecolor="none", **look))
     x, y = corner[0] + size[0] / 2, corner[1] + size[1] / 2
-    ax.text(
-        x,
-        y,
-        text,
-        transform=place,
-        ha="center",
-        va="center",
-        rotation=rotation,
-        fontsize=TEXT + 1,
-        clip_on=False,
-        gid="strip",
-    )
+    ax.text(x, y, text, ha="center", va="center", rotation=rotation, fontsize=TEXT + 1, **look)
 
 
 def write_info(infos: Iterable[Info], inches: float) -> list[list[str]]:
