@@ -481,9 +481,20 @@ def test_sizes_grow_with_what_is_in_a_panel():
     assert width(3) < width(3, input_names=["a name of some length here"] * 2 + ["another"]) <= 14
     assert width(1, 10) < width(1, 1000) <= 8
     wide = single(100, nodes=10)
-    frame = local(run_grad(wide, np.ones((1, 100))), output_idx=list(range(10)))
-    assert sum(frame.widths) <= 30.001
+    result = run_grad(wide, np.ones((2, 100)))
+    frame = local(result, output_idx=list(range(10)))
+    assert frame.lines == [[k] for k in range(10)]  # each as wide as a page
     assert frame.heights == [2.2]
+    assert frame.widths[0] > 12
+    assert local(result, [0, 1], output_idx=list(range(10))).lines == frame.lines
+    narrow = single(3, nodes=10)
+    frame = local(run_grad(narrow, np.ones((1, 3))), output_idx=list(range(10)))
+    assert [len(line) for line in frame.lines] == [5, 5]
+    tables = [
+        {"type": "Dense", "weight": np.ones((1, 100)), "inputs": [f"input_{j + 1}"], "name": f"d{j}"} for j in range(3)
+    ]
+    three = Converter({"input_dim": [(100,)] * 3, "layers": [*tables, {"type": "Add", "inputs": ["d0", "d1", "d2"]}]})
+    assert sum(local(run_grad(three, [np.ones((1, 100))] * 3)).widths) == pytest.approx(30)
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------

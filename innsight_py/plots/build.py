@@ -314,8 +314,7 @@ def _share_limits(row: np.ndarray) -> None:
 def _with_limits(panel: Panel, extents: list[tuple[float, float]]) -> Panel:
     low, high = min(low for low, _ in extents), max(high for _, high in extents)
     margin = 0.05 * (high - low) or 1.0
-    limits = (low - margin if low < 0 or low == high else 0.0, high + margin if high > 0 or low == high else 0.0)
-    return replace(panel, value_limits=limits)  # type: ignore[call-arg]
+    return replace(panel, value_limits=(low - margin, high + margin))  # type: ignore[call-arg]
 
 
 def _extent(panel: Bars | Boxes) -> tuple[float, float]:

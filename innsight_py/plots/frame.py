@@ -32,8 +32,8 @@ Panels
         ``panel.values`` (height x width), the first row on top, coloured from ``-panel.limit`` (blue) over 0 (white) to
         ``panel.limit`` (red), with a colour bar that has numbers (``panel.scale_title`` is its title). One bar for each
         panel, or a single one for the figure if ``frame.shared_limit`` is not None. ``panel.background`` (if there is
-        one, height x width in 0..1, black to white) lies behind, and the values cover it the more the larger they are
-        (opacity ``panel.opacity``). In global pictures ``panel.values`` are medians and ``panel.quantiles`` has the
+        one, height x width in 0..1, black to white) lies behind; then colours are full blue and red, and as opaque as
+        ``abs(panel.shades)`` says. In global pictures ``panel.values`` are medians and ``panel.quantiles`` has the
         nine images of `QUANTILES`.
     `Empty`
         The input does not reach the output: no values, ``panel.text`` says so.
@@ -47,7 +47,9 @@ Hover
     ``panel.hover_text("%{customdata}", "%{y}", "%{x}")``. ``panel.place.text`` is the second box: instance and node.
 
 Sizes
-    ``frame.widths`` and ``frame.heights``: inches for each column and row of panels, without titles and strips.
+    ``frame.widths`` and ``frame.heights``: inches for each column and row of panels, without titles and strips. Where
+    all nodes are too wide for a page, ``frame.lines`` breaks them into lines, each with all instances, one below the
+    other.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ MOST_BOXES = 60
 
 #: Inches that a letter of a tick label takes, beside and above its neighbour.
 _LETTER, _LINE = 0.075, 0.14
-_WIDEST = 30.0
+#: Inches at which nodes are broken into lines, for a single instance and for several, and that no line exceeds.
+_PAGE, _WIDE_PAGE, _WIDEST = 16.0, 24.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class Axis:
         room = inches / len(self)
         if room >= self.longest + 0.08:
             rotation, step = 0, 1
-        elif room >= 1.6 * _LINE and self.longest > 0.5:
+        elif room >= 1.6 * _LINE and 0.5 < self.longest <= 1.0:
             rotation, step = 45, 1
         else:
             rotation, step = 90, math.ceil(_LINE / room)
@@ -350,11 +353,6 @@ class Image(Panel):
         return shades(self.values, self.limit)
 
     @property
-    def opacity(self) -> np.ndarray:
-        """How much of the background each pixel covers, 0 to 1."""
-        return np.sqrt(np.abs(np.nan_to_num(self.shades)))
-
-    @property
     def square(self) -> bool:
         """Whether pixels are squares; those of very long images are not."""
         height, width = len(self.axes[0]), len(self.axes[1])
@@ -436,17 +434,34 @@ class PlotFrame:
 
     @cached_property
     def shared_limit(self) -> float | None:
-        """The limit of the colours if there are several images and all have the same."""
-        limits = {panel.limit for panel in self.panels.flat if isinstance(panel, Image)}
-        return limits.pop() if self.is_global and len(limits) == 1 else None
+        """The limit of the colours if all panels are images with the same: in global pictures of a single input."""
+        panels = list(self.panels.flat)
+        shared = self.is_global and not self.has_inputs and all(isinstance(panel, Image) for panel in panels)
+        return panels[0].limit if shared else None
+
+    @cached_property
+    def _wanted(self) -> list[float]:
+        """Inches that suit each column of panels."""
+        columns = self.panels.reshape(self.shape[0], -1)
+        return [max(panel.size[0] for panel in column) for column in columns.T]
+
+    @cached_property
+    def lines(self) -> list[list[int]]:
+        """The nodes of each line of the figure."""
+        instances, nodes, _ = self.shape
+        page = _PAGE if instances == 1 else _WIDE_PAGE
+        together = max(1, int(page * nodes / sum(self._wanted)))
+        count = math.ceil(nodes / together)
+        size = math.ceil(nodes / count)
+        return [list(range(start, min(start + size, nodes))) for start in range(0, nodes, size)]
 
     @property
     def widths(self) -> list[float]:
         """Inches for each column of panels, nodes first, then inputs."""
-        columns = self.panels.reshape(self.shape[0], -1)
-        widths = [max(panel.size[0] for panel in column) for column in columns.T]
-        shrink = min(1.0, _WIDEST / sum(widths))
-        return [width * shrink for width in widths]
+        inputs = self.shape[2]
+        longest = max(sum(sum(self._wanted[j * inputs : (j + 1) * inputs]) for j in line) for line in self.lines)
+        shrink = min(1.0, _WIDEST / longest)
+        return [width * shrink for width in self._wanted]
 
     @property
     def heights(self) -> list[float]:
