@@ -126,32 +126,28 @@ class LIME(AgnosticWrapper, own=_OWN):
         background = self._background.reshape(len(self._background), -1)
         features = [f"X{j + 1}" for j in range(background.shape[1])]
         state = np.random.RandomState(0)
-        nodes = range(len(self._nodes))
+        regression = _ridge_for_all_outputs()()
         drawn = background[:0]  # the rows around the instance at hand, which lime predicts for before it weighs them
 
         def predict(rows: np.ndarray) -> np.ndarray:
-            """Predict, with a last column that fills each row up to 1: lime wants probabilities, and does no more."""
+            """Predict one output for lime, and the others for the regression."""
             nonlocal drawn
-            drawn = rows
-            values = self._predict(rows)
-            return np.column_stack([values, 1 - values.sum(1)])
+            drawn, regression.targets = rows, self._predict(rows)
+            return regression.targets[:, 0]  # type: ignore[no-any-return]
 
         def gower_weights(distances: np.ndarray, kernel_width: float) -> np.ndarray:
             return gower_similarity(drawn, self.gower_pow)
 
         explainer = lime_tabular.LimeTabularExplainer(
-            background, mode="classification", feature_names=features, feature_selection="none",
+            background, mode="regression", feature_names=features, feature_selection="none",
             kernel=gower_weights if self.dist_fun == "gower" else None, kernel_width=self.kernel_width,
             discretizer=_quartile_bins()(background, [], features, random_state=state), random_state=state,
         )  # fmt: skip
 
         def explain(row: np.ndarray, row_seed: int) -> np.ndarray:
             state.seed(row_seed)
-            found = explainer.explain_instance(row, predict, labels=nodes, num_samples=self.n_permutations).local_exp
-            weights = np.zeros((len(row), len(nodes)))
-            for k in nodes:
-                for feature, weight in found[k]:
-                    weights[feature, k] = weight
+            explainer.explain_instance(row, predict, num_samples=self.n_permutations, model_regressor=regression)
+            weights: np.ndarray = regression.all_coefficients.T
             return weights
 
         return explain
@@ -188,3 +184,20 @@ def _quartile_bins() -> Any:
             return drawn
 
     return QuartileBins
+
+
+@functools.cache
+def _ridge_for_all_outputs() -> Any:
+    """Return the class of lime's ridge regression that fits all outputs at once, while lime asks for the first."""
+    from sklearn.linear_model import Ridge
+
+    class AllOutputs(Ridge):
+        targets: np.ndarray
+
+        def fit(self, design: np.ndarray, first: np.ndarray, sample_weight: np.ndarray) -> Any:
+            super().fit(design, self.targets, sample_weight)
+            self.all_coefficients = self.coef_.reshape(self.targets.shape[1], -1)
+            self.coef_, self.intercept_ = self.all_coefficients[0], np.ravel(self.intercept_)[0]
+            return self
+
+    return AllOutputs
