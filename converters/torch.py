@@ -116,7 +116,8 @@ def independent_copy(model: nn.Module) -> nn.Module:
     attributes = (value for module in model.modules() for value in vars(module).values())
     kept = {id(x): x.detach().clone() for x in attributes if isinstance(x, torch.Tensor) and not x.is_leaf}
     try:
-        copied = copy.deepcopy(model, kept)
+        with torch.no_grad():  # scripted modules would record their copying
+            copied = copy.deepcopy(model, kept)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise SpecError(f"The module cannot be copied: {error}") from error
     if any(p.is_meta for p in (*copied.parameters(), *copied.buffers())):

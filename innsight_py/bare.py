@@ -62,7 +62,7 @@ class ModuleLayer(Layer):
                 "The module must return real numbers of shape (B,) or (B, nodes), "
                 f"got {tuple(out.shape)} ({out.dtype}) for {rows} rows."
             )
-        return out.reshape(rows, *nodes)
+        return out.reshape(rows, *nodes).to(inputs[0].dtype)  # a module may cast by itself
 
     def record(self, *inputs: Tensor) -> Record:
         """Run the module and keep autograd's graph."""
@@ -174,7 +174,8 @@ class BareModule(Explainable):
 
 def in_evaluation(module: nn.Module) -> nn.Module:
     """Put a module into evaluation mode, without gradients of its parameters."""
-    module.requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
     try:
         return module.eval()
     except NotImplementedError:  # what torch.export gives back has its mode built in

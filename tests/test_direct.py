@@ -385,6 +385,45 @@ def test_module_is_left_as_it_was(function, dtype, fails_after):
     assert torch.is_grad_enabled()
 
 
+class Watched(nn.Module):
+    """Keeps what its hooks see."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.seen = nn.Linear(4, 3), []
+        self.linear.register_forward_hook(self.note)
+
+    def note(self, module, inputs, output):
+        self.last = output
+        self.seen.append(1)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+def test_hooks_of_the_module_see_nothing():
+    model, x = Watched(), torch.randn(3, 4)
+    model(x)
+    last = model.last
+    assert torch_grad(model, x).shape == (3, 4, 3)
+    assert model.last is last
+    assert len(model.seen) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*weight_norm:FutureWarning")
+def test_modules_of_older_styles():
+    model, x = seeded(MODULES["mlp"][0]).eval(), torch.randn(3, 4)
+    scripted = torch.jit.script(model)
+    assert torch.equal(torch_grad(scripted, x, dtype="double"), torch_grad(model, x, dtype="double"))
+    normed = nn.utils.weight_norm(nn.Linear(4, 2))
+    normed(x)
+    close(torch_grad(normed, x), normed.weight.detach().T.expand(3, 4, 2), torch.float32)
+    spectral = nn.utils.spectral_norm(nn.Linear(4, 2))
+    before = spectral.weight_u.clone()
+    torch_grad(spectral.train(), x)
+    assert torch.equal(spectral.weight_u, before)
+
+
 def test_within_the_users_contexts():
     model, x = seeded(MODULES["mlp"][0]), torch.randn(3, 4)
     expected = torch_grad(model, x)
@@ -439,6 +478,7 @@ def test_kinds_of_data(kind):
         ({"data": "x"}, ValueError, "'data'"),
         ({"data": [["a", "b", "c", "d"]]}, TypeError, "'data'"),
         ({"data": [[1.0], [1.0, 2.0]]}, ValueError, "'data'"),
+        ({"data": [torch.ones(2, 4), torch.ones(2, 3)]}, ValueError, "several inputs"),
         ({"dtype": "half"}, ValueError, "'dtype'"),
         ({"return_object": 1}, TypeError, "'return_object'"),
         ({"batch_size": 0}, ValueError, "'batch_size'"),
@@ -493,6 +533,14 @@ class Returning(nn.Module):
 def test_modules_that_cannot_be_explained(function, match):
     with pytest.raises((TypeError, ValueError), match=match):
         torch_grad(Returning(function), torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("dtype", ["float", "double"])
+def test_modules_that_cast(dtype):
+    found = torch_grad(Returning(lambda y: 2 * y.bfloat16()), torch.randn(2, 4), dtype=dtype)
+    assert found.dtype == {"float": torch.float32, "double": torch.float64}[dtype]
+    expected = torch_grad(Returning(lambda y: 2 * y), torch.randn(2, 4), dtype=dtype)
+    assert found.shape == expected.shape
 
 
 def test_modules_that_cannot_be_copied():

@@ -331,7 +331,10 @@ def _read(model: Any, data: Any, dtype: Precision) -> tuple[BareModule, Tensor]:
     except ValueError:  # lists of different lengths
         shape = ()
     if len(shape) < 2:
-        raise ValueError(f"Argument 'data': expected instances of shape (B, *dims), got {describe(data)}.")
+        raise ValueError(
+            f"Argument 'data': expected instances of shape (B, *dims), got {describe(data)}. Modules with several "
+            "inputs are explained through Converter."
+        )
     rows = read_data(data, [shape[1:]], True, DTYPES[dtype], "data")[0]
     return BareModule(model, rows), rows
 

@@ -193,6 +193,8 @@ def _ridge_for_all_outputs() -> Any:
 
     class AllOutputs(Ridge):
         targets: np.ndarray
+        coef_: np.ndarray
+        intercept_: Any
 
         def fit(self, design: np.ndarray, first: np.ndarray, sample_weight: np.ndarray) -> Any:
             super().fit(design, self.targets, sample_weight)
