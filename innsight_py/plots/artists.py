@@ -272,7 +272,7 @@ def draw_colour_bar(panel: Image, ax: Axes) -> None:
     low, high = (float(f(panel.values, 0.0)) for f in (_lowest, _highest))
     ends = (-limit if low < 0 else 0.0, limit if high > 0 or low == 0 else 0.0)
     scale.set_ylim(*ends)
-    ticks = sorted({ends[0], 0.0, ends[1]})
+    ticks = sorted({ends[0], 0.0, ends[1]}) if panel.limit else [0.0]
     scale.yaxis.set_major_locator(FixedLocator(ticks))
     scale.yaxis.set_major_formatter(FuncFormatter(_scale_tick))
     scale.minorticks_off()
