@@ -561,6 +561,7 @@ def test_object(method):
     assert np.array_equal(again.get_result(), found.get_result())
     assert found.plot([0, 1], output_idx=[0, 2]) is not None
     assert found.plot_global(output_idx=1) is not None
+    assert found.boxplot(output_idx=1) is not None
     assert len(found.summary(2)) == 6
     run = {LIME: run_lime, SHAP: run_shap}[method]
     assert np.array_equal(run(Net(), found.data_orig, seed=1, **fast(method)).get_result(), found.get_result())

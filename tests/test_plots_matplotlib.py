@@ -215,6 +215,9 @@ def test_colour_bars_have_numbers():
     }
     display = result.plot_global(preprocess_fun=lambda x: -x.abs())
     assert colour_bar(display.axes[0, 0, 0]).get_ylim()[1] == 0
+    display = result.plot_global(preprocess_fun=lambda x: 0 * x)  # the scale of zeros has no other number
+    render(display)
+    assert [label.get_text() for label in colour_bar(display.axes[0, 0, 0]).get_yticklabels()] == ["0"]
 
 
 def test_boxes():

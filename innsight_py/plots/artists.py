@@ -39,22 +39,24 @@ _INFO_LETTER = 0.064
 
 def above(ax: Axes) -> Transform:
     """Return the transform for x in parts of the axes and y in points above them."""
-    return blended_transform_factory(ax.transAxes, _points(ax) + ScaledTranslation(0, 1, ax.transAxes))
+    return blended_transform_factory(ax.transAxes, _points_from(ax, 0, 1))
 
 
 def beside(ax: Axes) -> Transform:
     """Return the transform for x in points to the right of the axes and y in parts of them."""
-    return blended_transform_factory(_points(ax) + ScaledTranslation(1, 0, ax.transAxes), ax.transAxes)
+    return blended_transform_factory(_points_from(ax, 1, 0), ax.transAxes)
 
 
-def _points(ax: Axes) -> Transform:
-    return Affine2D().scale(1 / 72) + ax.figure.dpi_scale_trans
+def _points_from(ax: Axes, x: float, y: float) -> Transform:
+    """Return the transform for points, counted from a place in the axes."""
+    whole: Any = ax.transAxes
+    return Affine2D().scale(1 / 72) + ax.figure.dpi_scale_trans + ScaledTranslation(x, y, whole)
 
 
 def mixed(share: float) -> str:
     """Mix the colour of the axes with that of the text."""
     face, text = (np.array(to_rgb(mpl.rcParams[key])) for key in ("axes.facecolor", "text.color"))
-    return str(to_hex((1 - share) * face + share * text))
+    return to_hex(tuple((1 - share) * face + share * text))
 
 
 # -- values -------------------------------------------------------------------------------------------------------
@@ -97,8 +99,8 @@ def _single_boxes(panel: Boxes, ax: Axes) -> None:
     ends = [*zip(x, boxes.low, x, boxes.q1, strict=True), *zip(x, boxes.q3, x, boxes.high, strict=True)]
     ax.add_collection(LineCollection(_segments(ends), colors=dark, linewidths=1, gid="whiskers"), autolim=False)
     outlines = _rectangles(x, 0.35, boxes.q1, boxes.q3)
-    faces = {"facecolors": mixed(0.25), "edgecolors": dark, "linewidths": 1}
-    ax.add_collection(PolyCollection(outlines, gid="boxes", **faces), autolim=False)
+    filled = PolyCollection(outlines, facecolors=mixed(0.25), edgecolors=dark, linewidths=1, gid="boxes")
+    ax.add_collection(filled, autolim=False)
     ax.add_collection(_levels(x, boxes.median, dark, "medians"), autolim=False)
     if panel.reference is not None:
         marks = _levels(x, panel.marked[panel.reference], MARK, "reference")
@@ -129,6 +131,7 @@ def _image(panel: Image, ax: Axes) -> None:
         ax.imshow(panel.background, cmap="gray", vmin=0, vmax=1, **frame)
         colours = OVERLAY
     ax.imshow(panel.values, cmap=colours, norm=Normalize(-limit, limit), **frame)
+    ax.set_anchor("N")  # strips of one row stand at one height
     ax.grid(False)
 
 
@@ -143,13 +146,13 @@ def _bar_width(axis: Axis) -> float:
     return 0.85 if axis.named else 1.0
 
 
-def _rectangles(x: np.ndarray, half: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _rectangles(x: np.ndarray, half: float, low: np.ndarray, high: np.ndarray) -> Any:
     """Return the corners of boxes, ``(n, 4, 2)``."""
     corners = [(x - half, low), (x - half, high), (x + half, high), (x + half, low)]
     return np.stack([np.stack(corner, -1) for corner in corners], 1)
 
 
-def _segments(ends: Sequence[tuple[float, ...]]) -> np.ndarray:
+def _segments(ends: Sequence[tuple[float, ...]]) -> Any:
     return np.array(ends, float).reshape(-1, 2, 2)
 
 
@@ -213,7 +216,7 @@ def draw_axes(panel: Panel, ax: Axes, inches: float, bottom: bool, left: bool, t
         ax.tick_params(axis="x", labelbottom=False, length=0)
     if isinstance(panel, Image):
         height = panel.axes[0]
-        rows = height.ticks(panel.size[1])
+        rows = height.ticks(2 * panel.size[1])  # below each other numbers need half the room
         ax.set_yticks(rows.positions, rows.labels)
     ax.tick_params(axis="y", labelleft=left, length=2 if left else 0)
     if titled:
@@ -269,7 +272,7 @@ def draw_colour_bar(panel: Image, ax: Axes) -> None:
     low, high = (float(f(panel.values, 0.0)) for f in (_lowest, _highest))
     ends = (-limit if low < 0 else 0.0, limit if high > 0 or low == 0 else 0.0)
     scale.set_ylim(*ends)
-    ticks = sorted({ends[0], 0.0, ends[1]})
+    ticks = sorted({ends[0], 0.0, ends[1]}) if panel.limit else [0.0]
     scale.yaxis.set_major_locator(FixedLocator(ticks))
     scale.yaxis.set_major_formatter(FuncFormatter(_scale_tick))
     scale.minorticks_off()
