@@ -76,6 +76,6 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
             spec, run, values = importlib.import_module(door).read(model, input_dim)
             return Reading(check_spec(spec), run, values)
     raise TypeError(
-        "Argument 'model': expected a PyTorch module, a Keras model, a scikit-learn estimator, a model spec (a dict), or "
-        f"a path that ends in one of {', '.join(READERS)}, got {describe(model)}."
+        "Argument 'model': expected a PyTorch module, a Keras model, a scikit-learn estimator, a model spec (a dict), "
+        f"or a path that ends in one of {', '.join(READERS)}, got {describe(model)}."
     )

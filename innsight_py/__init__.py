@@ -11,10 +11,14 @@
 from innsight_py.converter import Converter, convert
 from innsight_py.converters.neuralnet import read_neuralnet
 from innsight_py.converters.r import from_r, read_r_model
+from innsight_py.explanation import Explanation
 from innsight_py.graph import ConvertedModel
 from innsight_py.layers import UnsupportedLayerError
 from innsight_py.methods import (
+    LIME,
     LRP,
+    SHAP,
+    AgnosticWrapper,
     ConnectionWeights,
     DeepLift,
     DeepSHAP,
@@ -29,21 +33,31 @@ from innsight_py.methods import (
     run_expgrad,
     run_grad,
     run_intgrad,
+    run_lime,
     run_lrp,
+    run_shap,
     run_smoothgrad,
+    torch_expgrad,
+    torch_grad,
+    torch_intgrad,
+    torch_smoothgrad,
 )
 from innsight_py.spec import SpecError
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LIME",
     "LRP",
+    "SHAP",
+    "AgnosticWrapper",
     "ConnectionWeights",
     "ConvertedModel",
     "Converter",
     "DeepLift",
     "DeepSHAP",
     "ExpectedGradient",
+    "Explanation",
     "Gradient",
     "IntegratedGradient",
     "InterpretingMethod",
@@ -60,6 +74,12 @@ __all__ = [
     "run_expgrad",
     "run_grad",
     "run_intgrad",
+    "run_lime",
     "run_lrp",
+    "run_shap",
     "run_smoothgrad",
+    "torch_expgrad",
+    "torch_grad",
+    "torch_intgrad",
+    "torch_smoothgrad",
 ]

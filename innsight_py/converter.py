@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from innsight_py._checks import FilePath, Flag, checked
 from innsight_py._printing import converter_html, converter_text
 from innsight_py.converters import Reading, read_model
-from innsight_py.graph import ConvertedModel
+from innsight_py.explanation import Described
+from innsight_py.graph import ConvertedModel, Graph
 from innsight_py.names import LayerNames, default_names, read_names
 from innsight_py.saving import read_model_file, write_model_file
 from innsight_py.spec import SpecError, parse_dims, spec_as_dict
@@ -24,7 +26,15 @@ LARGE_MODEL = 5_000_000
 DTYPES = {"float": torch.float32, "double": torch.float64}
 
 
-class Converter:
+class Explainable(Described, ABC):
+    """What a model-specific method explains: a graph, with the shapes and names of its inputs and outputs."""
+
+    @abstractmethod
+    def model_in(self, dtype: Literal["float", "double"]) -> Graph:
+        """Return the graph in a precision."""
+
+
+class Converter(Explainable):
     """Convert a model into a graph of layers that every method can explain.
 
     Parameters

@@ -15,54 +15,53 @@ from innsight_py.data import channels_last
 from innsight_py.names import AxisNames, levels
 
 if TYPE_CHECKING:
-    from innsight_py.methods.base import InterpretingMethod
+    from innsight_py.explanation import Explanation
 
-ResultType = Literal["array", "data.frame", "torch_tensor"]
+ResultType = Literal["array", "data.frame", "torch_tensor", "xarray"]
 
 _BEFORE = ("data", "model_input", "model_output")
 _AFTER = ("channel", "output_node", "value", "pred", "decomp_sum", "decomp_goal", "input_dimension")
 
 
-def present(method: InterpretingMethod, kind: str) -> Any:
-    """Return a method's result in the form `kind`, see `InterpretingMethod.get_result`."""
+def present(method: Explanation, kind: str) -> Any:
+    """Return a method's result in the form `kind`, see `Explanation.get_result`."""
     if kind == "array":
         return _nest(method, lambda i, j: as_array(method, i, j))
     if kind == "torch_tensor":
         return _nest(method, lambda i, j: _tensor(method, i, j))
     if kind == "data.frame":
         return as_frame(method)
-    kinds = ("array", "data.frame", "torch_tensor")
+    if kind == "xarray":
+        xarray = _import_xarray()
+        return _nest(method, lambda i, j: _data_array(xarray, method, i, j))
+    kinds = ("array", "data.frame", "torch_tensor", "xarray")
     raise (ValueError if isinstance(kind, str) else TypeError)(
         f"Argument 'type': expected one of {', '.join(kinds)}, got {describe(kind)}{suggestion(str(kind), kinds)}"
     )
 
 
-def _nest(method: InterpretingMethod, get: Callable[[int, int], Any]) -> Any:
+def _nest(method: Explanation, get: Callable[[int, int], Any]) -> Any:
     """Nest by output and input layer, leaving out a level where there is only one."""
     inputs = range(len(method.converter.input_dim))
     outer = {}
-    for i in _selected(method):
+    for i in selected_layers(method):
         inner = {f"Input_{j + 1}": get(i, j) for j in inputs}
         outer[f"Output_{i + 1}"] = inner if len(inner) > 1 else inner["Input_1"]
     return outer if len(outer) > 1 else next(iter(outer.values()))
 
 
-def _selected(method: InterpretingMethod) -> list[int]:
+def selected_layers(method: Explanation) -> list[int]:
+    """Return the numbers of the output layers that are explained."""
     return [i for i, row in enumerate(method.result) if row is not None]
 
 
-def _tensor(method: InterpretingMethod, i: int, j: int) -> Tensor | None:
+def _tensor(method: Explanation, i: int, j: int) -> Tensor | None:
     row = method.result[i]
     assert row is not None
     return row[j]
 
 
-def _rows(method: InterpretingMethod) -> int:
-    tensors = [x for row in method.result if row is not None for x in row if x is not None]
-    return tensors[0].shape[0] if tensors else method._rows
-
-
-def as_array(method: InterpretingMethod, i: int, j: int) -> np.ndarray:
+def as_array(method: Explanation, i: int, j: int) -> np.ndarray:
     """Return the result of output layer i and input layer j; an array of NaN if the one does not reach the other."""
     tensor = _tensor(method, i, j)
     if tensor is not None:
@@ -70,13 +69,48 @@ def as_array(method: InterpretingMethod, i: int, j: int) -> np.ndarray:
     dim = method.converter.input_dim[j]
     dim = dim if method.channels_first else channels_last(dim)
     dtype = np.float64 if method.dtype == "double" else np.float32
-    return np.full((_rows(method), *dim, len(method.output_idx[i] or ())), np.nan, dtype)
+    return np.full((method.rows, *dim, len(method.output_idx[i] or ())), np.nan, dtype)
+
+
+# -- xarray -----------------------------------------------------------------------------------------------------
+
+
+def _import_xarray() -> Any:
+    try:
+        import xarray
+    except ImportError:
+        raise ImportError('get_result("xarray") needs xarray: pip install "innsight_py[xarray]"') from None
+    return xarray
+
+
+def _data_array(xarray: Any, method: Explanation, i: int, j: int) -> Any:
+    """Return the result of one pair of layers with named axes, in the layout of the data."""
+    values = as_array(method, i, j)
+    names = method.converter.input_names[j]
+    inner = list(zip(_axis_columns(len(names)), names, strict=True))
+    if not method.channels_first and len(names) > 1:
+        inner = [*inner[1:], inner[0]]
+    labels: dict[str, Any] = {"data": [f"data_{b + 1}" for b in range(values.shape[0])]}
+    labels |= {column: [str(name) for name in axis] for column, axis in inner}
+    labels["output_node"] = method.output_label[i]
+    coordinates: dict[str, Any] = dict(labels)
+    for name, known in (("pred", _host(method.preds, i)), ("decomp_goal", _host(method.decomp_goal, i))):
+        if known is not None:
+            coordinates[name] = (("data", "output_node"), known)
+    attributes = {"method": method.title, "model_input": f"Input_{j + 1}", "model_output": f"Output_{i + 1}"}
+    return xarray.DataArray(values, coordinates, tuple(labels), method.value_name, attributes)
+
+
+def _axis_columns(axes: int) -> list[str]:
+    """Name the axes of an input, channels first, as the columns of the data frame."""
+    features = [feature_column(k) for k in range(max(1, axes - 1))]
+    return features if axes == 1 else ["channel", *features]
 
 
 # -- data frame -------------------------------------------------------------------------------------------------
 
 
-def as_frame(method: InterpretingMethod) -> pd.DataFrame:
+def as_frame(method: Explanation) -> pd.DataFrame:
     """Return the result as a frame with a row for each value.
 
     Within each pair of an output and an input layer the instance runs fastest, then channel, feature (height),
@@ -94,11 +128,11 @@ def as_frame(method: InterpretingMethod) -> pd.DataFrame:
     return pd.DataFrame(columns, copy=False)
 
 
-def _blocks(method: InterpretingMethod) -> Iterator[dict[str, Any]]:
+def _blocks(method: Explanation) -> Iterator[dict[str, Any]]:
     """Give the columns of each pair of an output and an input layer; None where a column does not apply."""
     converter = method.converter
     outputs = [f"Output_{i + 1}" for i in range(len(converter.output_dim))]
-    for i in _selected(method):
+    for i in selected_layers(method):
         nodes = method.output_idx[i] or []
         node_names = converter.output_names[i][0]
         for j, names in enumerate(converter.input_names):
@@ -109,7 +143,7 @@ def _blocks(method: InterpretingMethod) -> Iterator[dict[str, Any]]:
             axes = _Axes(shape)
             spatial = len(shape) - 2
             first = 1 if spatial == 1 else 2  # channels come first where there are any
-            features = {_feature_column(k): axes.label(first + k, axis) for k, axis in enumerate(names[first - 1 :])}
+            features = {feature_column(k): axes.label(first + k, axis) for k, axis in enumerate(names[first - 1 :])}
             yield features | {
                 "data": axes.label(0, [f"data_{b + 1}" for b in range(shape[0])]),
                 "model_input": pd.Categorical.from_codes(np.zeros(axes.size, np.int8), [f"Input_{j + 1}"]),
@@ -124,7 +158,7 @@ def _blocks(method: InterpretingMethod) -> Iterator[dict[str, Any]]:
             }
 
 
-def _feature_column(k: int) -> str:
+def feature_column(k: int) -> str:
     """Name the column of the k-th axis beside channels: feature (height), feature_2 (width), and so on."""
     return "feature" if k == 0 else f"feature_{k + 1}"
 

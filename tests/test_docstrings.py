@@ -12,7 +12,7 @@ from goldens import FOLDER
 
 import innsight_py
 
-PACKAGES = ("innsight_py", "innsight_py.layers", "innsight_py.methods", "innsight_py.converters")
+PACKAGES = ("innsight_py", "innsight_py.layers", "innsight_py.methods", "innsight_py.plots", "innsight_py.converters")
 MODULES = [
     *PACKAGES,
     *(
@@ -40,7 +40,7 @@ def test_converters_are_found():
 def test_public_names_are_documented(name):
     documentation = getattr(innsight_py, name).__doc__
     assert documentation
-    abstract = ("ConvertedModel", "InterpretingMethod", "SpecError", "UnsupportedLayerError")
+    abstract = ("ConvertedModel", "Explanation", "InterpretingMethod", "SpecError", "UnsupportedLayerError")
     if name not in abstract and not name.startswith("run_"):
         assert ">>>" in documentation
     assert "%(" not in documentation

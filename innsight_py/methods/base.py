@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from innsight_py._checks import WrongTypeError
 from innsight_py._printing import method_html, method_text
-from innsight_py.converter import DTYPES, Converter
+from innsight_py.converter import DTYPES, Explainable
 from innsight_py.data import read_data, to_channels_first
-from innsight_py.graph import ConvertedModel, Explained, Step, Trace
-from innsight_py.results import ResultType, present
+from innsight_py.explanation import Buffers, Described, Explanation
+from innsight_py.graph import Explained, Graph, Step, Trace
 from innsight_py.selection import Selection, select_outputs
 
 #: Bytes that one backward walk may hold at its widest layer: about what stays in a core's cache.
@@ -23,7 +25,15 @@ CACHE_BYTES = 4 * 2**20
 #: Bytes of the values that a forward pass keeps for the walk back.
 TRACE_BYTES = 64 * 2**20
 
-Buffers = list[list[Tensor | None] | None]
+
+def _explainable(value: object) -> object:
+    if not isinstance(value, Explainable):
+        raise WrongTypeError("a Converter")
+    return value
+
+
+#: What the gradient methods take: a converter, or a module as it is (see `innsight_py.bare`).
+AnyConverter = Annotated[Explainable, BeforeValidator(_explainable)]
 
 _SHARED_PARAMETERS = """channels_first : bool
         Whether the channels are the first or the last axis of each instance, in the data given and in the result.
@@ -45,25 +55,9 @@ _IGNORE_LAST_ACT = """ignore_last_act : bool
     """
 
 
-class InterpretingMethod:
-    """Base class of the model-specific methods.
+class InterpretingMethod(Explanation):
+    """Base class of the methods; see `Explanation` for the attributes."""
 
-    Attributes
-    ----------
-    result : list of (list of (Tensor or None) or None)
-        For each output layer (None: not selected) and each input layer (None: does not reach the output) a tensor of
-        shape ``(B, *dims, K)``, in the layout of the data, K being the number of selected nodes.
-    preds : list of (Tensor or None) or None
-        For each output layer the model's output for the selected nodes, ``(B, K)``.
-    decomp_goal : list of (Tensor or None) or None
-        What the sum over all inputs is to be compared with, ``(B, K)``.
-    output_idx, output_label : list of (list or None)
-        The selected nodes of each output layer.
-    data : list of Tensor
-        The data, one tensor an input, in the user's layout.
-    """
-
-    #: What a value of the result is called.
     title: ClassVar[str] = "InterpretingMethod"
 
     def __init_subclass__(cls, ignores_last_act: bool = True, **kwargs: Any) -> None:
@@ -74,7 +68,7 @@ class InterpretingMethod:
 
     def __init__(
         self,
-        converter: Converter,
+        converter: Described,
         *,
         channels_first: bool,
         output_idx: Any,
@@ -95,7 +89,6 @@ class InterpretingMethod:
         self.output_idx = [None if nodes is None else list(nodes) for nodes in selection.idx]
         self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
         self.data: list[Tensor] = []
-        self._rows = 1
         self.result: Buffers = []
         self.preds: list[Tensor | None] | None = None
         self.decomp_goal: list[Tensor | None] | None = None
@@ -103,7 +96,8 @@ class InterpretingMethod:
     # -- for subclasses -----------------------------------------------------------------------------------------
 
     @property
-    def _model(self) -> ConvertedModel:
+    def _model(self) -> Graph:
+        assert isinstance(self.converter, Explainable)
         return self.converter.model_in(self.dtype)
 
     def _read(self, data: Any, argument: str) -> list[Tensor]:
@@ -142,29 +136,6 @@ class InterpretingMethod:
         """Fields that only this method has, for printing."""
         return []
 
-    # -- public -------------------------------------------------------------------------------------------------
-
-    def get_result(self, type: ResultType = "array") -> Any:  # noqa: A002 (R's name)
-        """Return the result.
-
-        Parameters
-        ----------
-        type : {"array", "data.frame", "torch_tensor"}
-            Arrays and tensors have the shape ``(B, *dims, K)``. For models with several inputs they come in a dict
-            ``{"Input_1": ...}``, and if nodes of several output layers are selected in a dict ``{"Output_1": ...}`` of
-            these. Where an input does not reach an output, arrays and frames hold NaN, tensors are None.
-
-        Returns
-        -------
-        ndarray, DataFrame, Tensor or dict
-
-        Raises
-        ------
-        ValueError
-            For another type.
-        """
-        return present(self, type)
-
     def __repr__(self) -> str:
         return method_text(self)
 
@@ -181,7 +152,7 @@ class Walk:
         self.what: dict[int, Explained] = {
             i: self.model.explained(i, method.ignore_last_act) for i in self.selection.layers
         }
-        self.rows = method._rows = rows
+        self.rows = rows
         self._cap = method.batch_size
         self._dtype = DTYPES[method.dtype]
         trace, widest = self.model.row_size()

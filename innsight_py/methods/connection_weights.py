@@ -47,6 +47,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
     """
 
     title = "ConnectionWeights"
+    value_name = "Relative Importance"
 
     @checked
     def __init__(
@@ -67,6 +68,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
             ignore_last_act=False, verbose=verbose, dtype=dtype, batch_size=batch_size,
         )  # fmt: skip
         self.times_input = times_input
+        self.is_global = not times_input
         if times_input:
             if data is None:
                 raise ValueError("Argument 'data': expected data, which times_input=True needs, got None.")

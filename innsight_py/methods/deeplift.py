@@ -66,6 +66,7 @@ class DeepLift(InterpretingMethod):
     """
 
     title = "DeepLift"
+    value_name = "Contribution"
 
     @checked
     def __init__(
@@ -162,6 +163,7 @@ class DeepSHAP(InterpretingMethod):
     """
 
     title = "DeepSHAP"
+    value_name = "Contribution"
 
     @checked
     def __init__(

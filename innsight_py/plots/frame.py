@@ -1,0 +1,501 @@
+"""What is in a picture, before anything is drawn: the one table that both backends draw.
+
+`innsight_py.plots.build` computes a `PlotFrame` from a result; a backend gets it and draws all of it, and computes
+nothing from the result itself.
+
+The grid
+    ``frame.panels`` has the shape ``(instances, nodes, inputs)``. Rows of the figure are instances (a single one in
+    global pictures), columns are output nodes, and within each node the inputs of the model. ``frame[i, j]`` is the
+    part with some instances and nodes, itself a frame: a backend's ``p[i, j]`` draws that.
+
+Strips
+    ``frame.nodes[j]`` names the columns of node j, across its inputs. ``frame.inputs[k]`` names the input of a column;
+    it is shown if ``frame.has_inputs`` (several inputs), under the node's strip. ``frame.instances[i]`` names a row, at
+    the right of the last column; shown if ``frame.has_instances``. Each panel knows its own labels too
+    (``panel.place``): a strip must agree with the panels under it.
+
+Info
+    ``frame.info[i, j]`` (None: not wanted) has ``lines``, such as ``[("Pred.", "0.4749"), ("Sum", "1.47"), ("Goal",
+    "1.604")]``: the sum is that over all inputs. Once for each instance and node; it must hide no value.
+
+Panels
+    `Bars`
+        A value for each feature of a table or position of a signal: bars from 0 at ``panel.axis.positions``, colours
+        ``panel.shades`` (-1 blue, 0 white, 1 red), a line at 0, the value axis limited to ``panel.value_limits``.
+    `Boxes`
+        Box plots for each feature or position over many instances, grey, from ``panel.boxes``: quartiles, whiskers,
+        outliers. The instance ``panel.marked[panel.reference]`` (if there is one) is marked by a red segment in each
+        box; an interactive backend lets the user choose another of ``panel.marked``. ``panel.dense``: there are too
+        many positions for boxes, a static backend draws the median as a line, and quartiles and whiskers as bands.
+        ``panel.values`` (instances x features) are the values themselves, for violins.
+    `Image`
+        ``panel.values`` (height x width), the first row on top, coloured from ``-panel.limit`` (blue) over 0 (white) to
+        ``panel.limit`` (red), with a colour bar that has numbers (``panel.scale_title`` is its title). One bar for each
+        panel, or a single one for the figure if ``frame.shared_limit`` is not None. ``panel.background`` (if there is
+        one, height x width in 0..1, black to white) lies behind; then colours are full blue and red, and as opaque as
+        ``abs(panel.shades)`` says. In global pictures ``panel.values`` are medians and ``panel.quantiles`` has the
+        nine images of `QUANTILES`.
+    `Empty`
+        The input does not reach the output: no values, ``panel.text`` says so.
+
+Axes
+    ``panel.axes`` has one `Axis` for each axis of the values (an image: height, then width): ``title``, ``labels`` (all
+    of them), and ``ticks(inches)``, which chooses the tick labels that fit. Positions count from 1, as R's do.
+
+Hover
+    ``panel.hover_texts()`` gives the text for each value. For many values build a template of the same text:
+    ``panel.hover_text("%{customdata}", "%{y}", "%{x}")``. ``panel.place.text`` is the second box: instance and node.
+
+Sizes
+    ``frame.widths`` and ``frame.heights``: inches for each column and row of panels, without titles and strips. Where
+    all nodes are too wide for a page, ``frame.lines`` breaks them into lines, each with all instances, one below the
+    other.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from innsight_py.plots.text import hover, number, shortened
+
+#: Which quantiles of the instances a global picture has for each pixel; the fifth is the median.
+QUANTILES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+MEDIAN = QUANTILES.index(0.5)
+#: More positions than this are drawn as bands instead of boxes.
+MOST_BOXES = 60
+
+#: Inches that a letter of a tick label takes, beside and above its neighbour.
+_LETTER, _LINE = 0.075, 0.14
+#: Inches at which nodes are broken into lines, for a single instance and for several, and that no line exceeds.
+_PAGE, _WIDE_PAGE, _WIDEST = 16.0, 24.0, 30.0
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Tick labels that fit: at which positions, what they say, and degrees by which they are turned."""
+
+    positions: list[float]
+    labels: list[str]
+    rotation: int = 0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of the values of a panel.
+
+    Attributes
+    ----------
+    title : str
+        Title of the axis.
+    short_title : str
+        What a single place on it is called in hover texts.
+    labels : tuple of str
+        Label of each place.
+    named : bool
+        Whether the ticks are labels, or numbers from 1.
+    """
+
+    title: str
+    short_title: str
+    labels: tuple[str, ...]
+    named: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Places on the axis, from 1."""
+        return np.arange(1, len(self) + 1)
+
+    @property
+    def longest(self) -> float:
+        """Inches that the longest label takes."""
+        return max(len(shortened(label)) for label in self.labels) * _LETTER
+
+    def ticks(self, inches: float) -> Ticks:
+        """Choose the tick labels of a horizontal axis so that none overlap.
+
+        Labels are level where all fit, turned where they do not, and where even turned ones do not fit only some are
+        shown. Axes of numbers have round ones.
+
+        Parameters
+        ----------
+        inches : float
+            Length of the axis.
+
+        Examples
+        --------
+        >>> axis = Axis("Feature", "Feature", ("age", "dose"), named=True)
+        >>> axis.ticks(2.0)
+        Ticks(positions=[1, 2], labels=['age', 'dose'], rotation=0)
+        >>> axis.ticks(0.4).rotation
+        90
+        """
+        if not self.named:
+            places = round_positions(len(self), max(2, int(inches / 0.5)))
+            return Ticks(places, [str(int(place)) for place in places])
+        room = inches / len(self)
+        if room >= self.longest + 0.08:
+            rotation, step = 0, 1
+        elif room >= 1.6 * _LINE and 0.5 < self.longest <= 1.0:
+            rotation, step = 45, 1
+        else:
+            rotation, step = 90, math.ceil(_LINE / room)
+        chosen = range(0, len(self), step)
+        return Ticks([i + 1 for i in chosen], [shortened(self.labels[i]) for i in chosen], rotation)
+
+
+def round_positions(n: int, most: int) -> list[float]:
+    """Choose at most so many round numbers of 1..n.
+
+    Examples
+    --------
+    >>> round_positions(224, 5), round_positions(4, 5)
+    ([50, 100, 150, 200], [1, 2, 3, 4])
+    """
+    for step in (factor * 10**power for power in range(9) for factor in (1, 2, 5)):
+        if n / step <= most:
+            break
+    return list(range(step, n + 1, step))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a panel belongs: labels of its instance (None in global pictures), output layer, node and input."""
+
+    instance: str | None
+    output: str
+    node: str
+    input: str
+
+    @property
+    def text(self) -> str:
+        """The labels of instance, output layer and node in the HTML that plotly takes."""
+        return "<br>".join(html.escape(label) for label in (self.instance, self.output, self.node) if label is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One field of the grid.
+
+    Attributes
+    ----------
+    place : Place
+        Labels of what it shows.
+    axes : tuple of Axis
+        One for each axis of the input without its channels.
+    value_name : str
+        What a value is called.
+    """
+
+    place: Place
+    axes: tuple[Axis, ...]
+    value_name: str
+
+    @property
+    def axis(self) -> Axis:
+        """The horizontal axis."""
+        return self.axes[-1]
+
+    def hover_text(self, value: str, *labels: str) -> str:
+        """Write the hover text of one value, or a template of it, from the value and the label on each axis."""
+        titles = (axis.short_title for axis in self.axes)
+        return hover(self.value_name, value, [("Input", self.place.input), *zip(titles, labels, strict=True)])
+
+    def _hover_texts(self, values: np.ndarray) -> np.ndarray:
+        texts = np.empty(values.shape, object)
+        for index, value in np.ndenumerate(values):
+            labels = (axis.labels[i] for axis, i in zip(self.axes, index[-len(self.axes) :], strict=True))
+            texts[index] = self.hover_text(number(value), *labels)
+        return texts
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in inches that suit the panel."""
+        if len(self.axes) == 2:
+            return _image_size(len(self.axes[0]), len(self.axes[1]))
+        if not self.axis.named:
+            return min(3.2 + len(self.axis) / 250, 8.0), 2.2
+        level = len(self.axis) * (self.axis.longest + 0.1)
+        return (max(2.4, level) if level <= 4.5 else float(np.clip(len(self.axis) * 0.22, 3.6, 14.0))), 2.2
+
+
+def _image_size(height: int, width: int) -> tuple[float, float]:
+    ratio = width / height
+    across = float(np.clip(2.6 * ratio, 1.3, 6.0))
+    return across, float(np.clip(across / ratio, 1.0, 4.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Empty(Panel):
+    """An input that does not reach the output."""
+
+    text: str = "not connected"
+
+
+@dataclass(frozen=True, eq=False)
+class Bars(Panel):
+    """A value for each place on the axis.
+
+    Attributes
+    ----------
+    values : ndarray
+        ``(n,)``.
+    limit : float
+        The magnitude that has the full colour; at least the largest of the values.
+    value_limits : tuple of float
+        Lower and upper end of the value axis.
+    """
+
+    values: np.ndarray
+    limit: float
+    value_limits: tuple[float, float]
+
+    @property
+    def shades(self) -> np.ndarray:
+        """Colour of each bar, from -1 (blue) over 0 (white) to 1 (red)."""
+        return shades(self.values, self.limit)
+
+    def hover_texts(self) -> np.ndarray:
+        """Return the hover text of each bar, ``(n,)``."""
+        return self._hover_texts(self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class BoxStatistics:
+    """Box plots as Tukey's (and R's): whiskers reach to the last value within 1.5 times the quartiles' distance.
+
+    Attributes
+    ----------
+    low, q1, median, q3, high : ndarray
+        Lower whisker, quartiles (linear interpolation) and upper whisker, each ``(n,)``.
+    outliers : tuple of ndarray
+        Positions (from 1) and values of the values beyond the whiskers.
+    """
+
+    low: np.ndarray
+    q1: np.ndarray
+    median: np.ndarray
+    q3: np.ndarray
+    high: np.ndarray
+    outliers: tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes(Panel):
+    """The values of many instances for each place on the axis.
+
+    Attributes
+    ----------
+    values : ndarray
+        ``(instances, n)``.
+    boxes : BoxStatistics
+        Their statistics.
+    marked : dict of str to ndarray
+        Values ``(n,)`` of instances that can be marked, by label.
+    reference : str or None
+        The one of them that is marked.
+    value_limits : tuple of float
+        Lower and upper end of the value axis.
+    """
+
+    values: np.ndarray
+    boxes: BoxStatistics
+    marked: dict[str, np.ndarray]
+    reference: str | None
+    value_limits: tuple[float, float]
+
+    @property
+    def dense(self) -> bool:
+        """Whether there are too many places for boxes."""
+        return not self.axis.named and len(self.axis) > MOST_BOXES
+
+    def hover_texts(self, values: np.ndarray | None = None) -> np.ndarray:
+        """Return the hover texts of values ``(n,)`` or ``(instances, n)``. Default: those of the medians."""
+        return self._hover_texts(self.boxes.median if values is None else values)
+
+
+@dataclass(frozen=True, eq=False)
+class Image(Panel):
+    """A value for each pixel.
+
+    Attributes
+    ----------
+    values : ndarray
+        ``(height, width)``; the median over the instances in global pictures.
+    limit : float
+        The magnitude that has the full colour; at least the largest of the values.
+    scale_title : str
+        Title of the colour bar.
+    quantiles : ndarray, optional
+        ``(len(QUANTILES), height, width)``.
+    background : ndarray, optional
+        ``(height, width)``, from 0 (black) to 1 (white).
+    """
+
+    values: np.ndarray
+    limit: float
+    scale_title: str
+    quantiles: np.ndarray | None = None
+    background: np.ndarray | None = None
+
+    @property
+    def shades(self) -> np.ndarray:
+        """Colour of each pixel, from -1 (blue) over 0 (white) to 1 (red)."""
+        return shades(self.values, self.limit)
+
+    @property
+    def square(self) -> bool:
+        """Whether pixels are squares; those of very long images are not."""
+        height, width = len(self.axes[0]), len(self.axes[1])
+        return max(height, width) <= 4 * min(height, width)
+
+    def hover_texts(self) -> np.ndarray:
+        """Return the hover text of each pixel, ``(height, width)``."""
+        return self._hover_texts(self.values)
+
+
+def shades(values: np.ndarray, limit: float) -> np.ndarray:
+    """Divide values by the magnitude that has the full colour; all are neutral where that is 0."""
+    return values / limit if limit > 0 else np.where(np.isnan(values), np.nan, 0.0)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the model said for an instance and node, and what the attributions add up to.
+
+    Attributes
+    ----------
+    pred, goal : float or None
+        Prediction, and what the sum is to be compared with; None where unknown.
+    total : float
+        Sum of the attributions over all inputs.
+    """
+
+    pred: float | None
+    total: float
+    goal: float | None
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What is written: a name and a number each."""
+        entries = (("Pred.", self.pred), ("Sum", self.total), ("Goal", self.goal))
+        return [(name, number(value)) for name, value in entries if value is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class PlotFrame:
+    """All that is in a picture, see the head of this module.
+
+    Attributes
+    ----------
+    panels : ndarray of Panel
+        ``(instances, nodes, inputs)``.
+    nodes, inputs, instances : list of str
+        Strips of columns and rows.
+    has_inputs, has_instances : bool
+        Whether strips of inputs and instances are shown.
+    info : ndarray of Info, optional
+        ``(instances, nodes)``.
+    value_name : str
+        Title of the value axes.
+    title : str
+        Name of the method.
+    is_global : bool
+        Whether it summarizes instances.
+    shared_limit : float, optional
+        The limit of the colours if all images have the same.
+    """
+
+    panels: np.ndarray
+    nodes: list[str]
+    inputs: list[str]
+    instances: list[str]
+    has_inputs: bool
+    has_instances: bool
+    info: np.ndarray | None
+    value_name: str
+    title: str
+    is_global: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of instances, output nodes and inputs."""
+        instances, nodes, inputs = self.panels.shape
+        return instances, nodes, inputs
+
+    @cached_property
+    def shared_limit(self) -> float | None:
+        """The limit of the colours if all panels are images with the same: in global pictures of a single input."""
+        panels = list(self.panels.flat)
+        shared = self.is_global and not self.has_inputs and all(isinstance(panel, Image) for panel in panels)
+        return panels[0].limit if shared else None
+
+    @cached_property
+    def _wanted(self) -> list[float]:
+        """Inches that suit each column of panels."""
+        columns = self.panels.reshape(self.shape[0], -1)
+        return [max(panel.size[0] for panel in column) for column in columns.T]
+
+    @cached_property
+    def lines(self) -> list[list[int]]:
+        """The nodes of each line of the figure."""
+        instances, nodes, _ = self.shape
+        page = _PAGE if instances == 1 else _WIDE_PAGE
+        together = max(1, int(page * nodes / sum(self._wanted)))
+        count = math.ceil(nodes / together)
+        size = math.ceil(nodes / count)
+        return [list(range(start, min(start + size, nodes))) for start in range(0, nodes, size)]
+
+    @property
+    def widths(self) -> list[float]:
+        """Inches for each column of panels, nodes first, then inputs."""
+        inputs = self.shape[2]
+        longest = max(sum(sum(self._wanted[j * inputs : (j + 1) * inputs]) for j in line) for line in self.lines)
+        shrink = min(1.0, _WIDEST / longest)
+        return [width * shrink for width in self._wanted]
+
+    @property
+    def heights(self) -> list[float]:
+        """Inches for each row of panels."""
+        return [max(panel.size[1] for panel in row.flat) for row in self.panels]
+
+    def __getitem__(self, key: Any) -> PlotFrame:
+        """Take some instances, or instances and output nodes: ``frame[0]``, ``frame[:, 1]``, ``frame[[0, 2], 1:]``.
+
+        Raises
+        ------
+        IndexError
+            If there is no such instance or node.
+        """
+        first, second = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
+        rows = _positions(first, self.instances, "instance")
+        columns = _positions(second, self.nodes, "output node")
+        return replace(
+            self,
+            panels=self.panels[np.ix_(rows, columns)],
+            nodes=[self.nodes[j] for j in columns],
+            instances=[self.instances[i] for i in rows],
+            info=None if self.info is None else self.info[np.ix_(rows, columns)],
+        )
+
+
+def _positions(key: Any, labels: Sequence[str], what: str) -> list[int]:
+    """Read an index, a slice or a list of indices as positions."""
+    numbers = np.arange(len(labels))
+    message = f"There are {len(labels)} {what}s in the picture, from 0 to {len(labels) - 1}; got {key!r}."
+    try:
+        chosen = [int(i) for i in np.atleast_1d(numbers[key])]
+    except (IndexError, TypeError, ValueError):
+        raise IndexError(message) from None
+    if not chosen:
+        raise IndexError(message)
+    return chosen

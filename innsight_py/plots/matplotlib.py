@@ -1,0 +1,250 @@
+"""Drawing a `PlotFrame` with matplotlib. Figures are made directly: pyplot and its state are never touched."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from innsight_py._checks import describe
+from innsight_py.plots import artists
+from innsight_py.plots.artists import BAR_ROOM, GAP, LINE, STRIP
+from innsight_py.plots.frame import Axis, Image, Panel, PlotFrame
+
+
+class Display:
+    """A picture drawn by matplotlib. Notebooks show it.
+
+    Parameters
+    ----------
+    frame : PlotFrame
+        What is drawn.
+    ax : Axes or array of Axes, optional
+        Where. Default: on a new figure.
+
+    Attributes
+    ----------
+    frame : PlotFrame
+        What is drawn.
+    figure : matplotlib.figure.Figure
+        The figure.
+    axes : ndarray of Axes
+        ``(instances, nodes, inputs)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `ax` are no axes, or not as many as there are panels.
+
+    Examples
+    --------
+    >>> from innsight_py import Converter, run_grad
+    >>> model = {"input_dim": [3], "layers": [{"type": "Dense", "weight": [[1.0, -3.0, 0.0], [1.0, 0.0, 2.0]]}]}
+    >>> p = run_grad(Converter(model), [[1.0, 1.0, 1.0]]).plot(output_idx=[0, 1])
+    >>> p.axes.shape, p[0, 1].axes.shape
+    ((1, 2, 1), (1, 1, 1))
+    """
+
+    def __init__(self, frame: PlotFrame, ax: Any = None) -> None:
+        self.frame = frame
+        if ax is None:
+            self.figure, self.axes = _new_figure(frame)
+        else:
+            self.axes = _given_axes(frame, ax)
+            self.figure = self.axes.flat[0].get_figure()
+            _draw_on_given(frame, self.axes)
+
+    def __getitem__(self, key: Any) -> Display:
+        """Draw a part: some instances, or instances and output nodes; see `PlotFrame`.
+
+        Raises
+        ------
+        IndexError
+            If there is no such instance or node.
+        """
+        return Display(self.frame[key])
+
+    def save(self, path: str | Path, **arguments: Any) -> None:
+        """Write the figure to a file; the ending says in which format.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where to.
+        **arguments
+            Handed on to ``Figure.savefig``, such as ``dpi``.
+
+        Raises
+        ------
+        ValueError
+            If the format is unknown.
+        """
+        self.figure.savefig(path, **arguments)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    def __repr__(self) -> str:
+        instances, nodes, inputs = self.frame.shape
+        return f"<Display of {self.frame.title}: {instances} x {nodes} x {inputs} panels (instances, nodes, inputs)>"
+
+
+def draw(frame: PlotFrame, ax: Any = None) -> Display:
+    """Draw a frame on a new figure, or on axes that are given."""
+    return Display(frame, ax)
+
+
+# -- a figure of our own ------------------------------------------------------------------------------------------
+
+
+class _Grid:
+    """Where panels stand: nodes side by side in lines, inputs side by side within nodes, instances below each other."""
+
+    def __init__(self, frame: PlotFrame) -> None:
+        self.frame = frame
+        self.instances, _, self.inputs = frame.shape
+        self.columns = max(len(line) for line in frame.lines) * self.inputs
+        self.rows = len(frame.lines) * self.instances
+        self.widths = frame.widths[: self.columns]
+        self.heights = frame.heights * len(frame.lines)
+        self.firsts = {line[0] for line in frame.lines}
+        self.lasts = {line[-1] for line in frame.lines}
+        #: The lines of the info of each instance and node.
+        self.info: np.ndarray | None = None
+        if frame.info is not None:
+            room = np.reshape(self.widths, (-1, self.inputs)).sum(1).min()
+            if all(isinstance(panel, Image) for panel in frame.panels[:, :, -1].flat):
+                room += BAR_ROOM / 72
+            self.info = np.empty(frame.info.size, object)
+            self.info[:] = artists.write_info(frame.info.flat, room)
+            self.info = self.info.reshape(frame.info.shape)
+
+    def groups(self) -> Iterator[tuple[int, int, int, int]]:
+        """Give instance, node, row and first column of each group of panels."""
+        for number, line in enumerate(self.frame.lines):
+            for i in range(self.instances):
+                for place, j in enumerate(line):
+                    yield i, j, number * self.instances + i, place * self.inputs
+
+    def has_colour_bar(self, panel: Panel, j: int) -> bool:
+        """Tell whether a panel has its own colour bar: the last of each line stands for all where they are the same."""
+        return isinstance(panel, Image) and (self.frame.shared_limit is None or j in self.lasts)
+
+    def size(self) -> tuple[float, float]:
+        """Return the inches of the figure: panels, and what stands around them."""
+        frame = self.frame
+        line = frame.panels[0, : self.columns // self.inputs]
+        bars = sum(isinstance(panel, Image) for panel in line.flat) if frame.shared_limit is None else 1
+        value_axes = sum(not isinstance(panel, Image) for panel in line.flat) if self.inputs > 1 else 1
+        width = sum(self.widths) + 0.7 * value_axes + bars * BAR_ROOM / 72 + 0.08 * self.columns + 0.3
+        strips = (STRIP + GAP) * (1 + frame.has_inputs) / 72
+        info = 0.0 if self.info is None else (LINE * len(self.info.flat[0]) + GAP) / 72
+        labels = max(_label_room(panel.axis, width) for panel, width in zip(line.flat, self.widths, strict=True))
+        return width, sum(self.heights) + len(frame.lines) * (strips + labels) + self.rows * (info + 0.1) + 0.1
+
+
+def _label_room(axis: Axis, inches: float) -> float:
+    """Return the inches that ticks and title take below a panel."""
+    ticks = axis.ticks(inches)
+    return {0: 0.15, 45: 0.75 * axis.longest, 90: axis.longest}[ticks.rotation] + 0.3
+
+
+def _new_figure(frame: PlotFrame) -> tuple[Figure, np.ndarray]:
+    grid = _Grid(frame)
+    layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=grid.size(), layout=layout)
+    cells = figure.add_gridspec(grid.rows, grid.columns, width_ratios=grid.widths, height_ratios=grid.heights)
+    axes = np.empty(frame.shape, object)
+    for i, j, row, column in grid.groups():
+        for k in range(grid.inputs):
+            ax = axes[i, j, k] = figure.add_subplot(cells[row, column + k])
+            panel = frame.panels[i, j, k]
+            if not isinstance(panel, Image):
+                artists.panel_look(ax)
+            artists.draw_values(panel, ax)
+            _draw_axes(grid, (i, j, k), ax, grid.widths[column + k])
+            if grid.has_colour_bar(panel, j):
+                artists.draw_colour_bar(panel, ax)
+        whole = axes[i, j, 0]
+        if grid.inputs > 1:
+            whole = figure.add_subplot(cells[row, column : column + grid.inputs], label="group")
+            whole.set_axis_off()
+            whole.set_zorder(-1)
+        _decorate(grid, i, j, axes[i, j], whole)
+    return figure, axes
+
+
+def _draw_axes(grid: _Grid, place: tuple[int, int, int], ax: Axes, inches: float) -> None:
+    i, j, k = place
+    panel, first = grid.frame.panels[place], j in grid.firsts
+    # Images of a column are alike, and so are the value axes of a row where there is a single input.
+    own_values = grid.inputs > 1 and not isinstance(panel, Image)
+    artists.draw_axes(
+        panel, ax, inches, bottom=i == grid.instances - 1, left=own_values or (first and k == 0),
+        titled=first and (own_values or k == 0),
+    )  # fmt: skip
+
+
+def _decorate(grid: _Grid, i: int, j: int, axes: np.ndarray, whole: Axes) -> None:
+    """Draw strips and info of one group of panels, `whole` being axes that span them."""
+    frame, offset, top = grid.frame, GAP, i == 0
+    if frame.has_inputs and top:
+        for k, ax in enumerate(axes):
+            artists.draw_strip(ax, frame.inputs[k], offset)
+        offset += STRIP + GAP
+    if grid.info is not None:
+        artists.draw_info(whole, grid.info[i, j], offset)
+        offset += LINE * len(grid.info[i, j]) + GAP
+    if top:
+        artists.draw_strip(whole, frame.nodes[j], offset)
+    if frame.has_instances and j in grid.lasts:
+        bar = grid.has_colour_bar(frame.panels[i, j, -1], j)
+        artists.draw_side_strip(axes[-1], frame.instances[i], BAR_ROOM if bar else GAP)
+
+
+# -- axes of the user ---------------------------------------------------------------------------------------------
+
+
+def _given_axes(frame: PlotFrame, ax: Any) -> np.ndarray:
+    given = np.atleast_1d(np.array(ax, object))
+    for one in given.flat:
+        if not isinstance(one, Axes):
+            raise TypeError(f"Argument 'ax': expected matplotlib axes or an array of these, got {describe(one)}.")
+    if given.size != frame.panels.size:
+        instances, nodes, inputs = frame.shape
+        raise ValueError(
+            f"Argument 'ax': expected {frame.panels.size} axes ({instances} instance(s) x {nodes} output node(s) x "
+            f"{inputs} input(s)), got {given.size}."
+        )
+    return given.reshape(frame.shape)
+
+
+def _draw_on_given(frame: PlotFrame, axes: np.ndarray) -> None:
+    """Draw each panel with all of its labels, wherever the axes stand."""
+    for i, j, k in itertools.product(*map(range, frame.shape)):
+        ax, panel = axes[i, j, k], frame.panels[i, j, k]
+        inches = ax.get_window_extent().width / ax.figure.dpi
+        artists.draw_values(panel, ax)
+        artists.draw_axes(panel, ax, inches, bottom=True, left=True, titled=True)
+        if isinstance(panel, Image):
+            artists.draw_colour_bar(panel, ax)
+        offset = GAP
+        if frame.info is not None and k == 0:
+            lines = artists.write_info([frame.info[i, j]], inches)[0]
+            artists.draw_info(ax, lines, offset)
+            offset += LINE * len(lines) + GAP
+        names = [
+            *([frame.instances[i]] if frame.has_instances else []),
+            frame.nodes[j],
+            *([frame.inputs[k]] if frame.has_inputs else []),
+        ]
+        artists.draw_strip(ax, " · ".join(names), offset)
