@@ -438,7 +438,7 @@ def test_trained_emotion_model():
     converter = Converter(model, output_names=labels)
     assert converter.input_dim == [(1, 64, 64)]
     x = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 1))
-    expected = keras.ops.convert_to_numpy(model(x.astype("float32")))
+    expected = keras.ops.convert_to_numpy(model([x.astype("float32")]))
     result = run_deeplift(
         converter, x, channels_first=False, winner_takes_all=False, dtype="double", output_label=["happy", "sad"]
     )
