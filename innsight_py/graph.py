@@ -113,8 +113,8 @@ class Graph(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the parameters."""
-        return next((x.device for x in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+        """Device of the weights."""
+        return next((x.device for x in chain(self.buffers(), self.parameters())), torch.device("cpu"))
 
     def explained(self, output: int, ignore_last_act: bool) -> Explained:
         """Find what is explained of an output: its preactivation where it has one and that is asked for.

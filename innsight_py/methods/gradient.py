@@ -44,15 +44,13 @@ class GradientBased(InterpretingMethod):
 
     def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> Buffers:
         """Mean of the gradients over n points a row, each times what `points` says."""
-        blocks = list(walk.blocks(n))
-        walk.expect(len(blocks))
-        for rows, steps in blocks:
+        for rows, steps in walk.blocks(n):
             inputs, factors = points(rows, steps)
             trace = walk.model.trace(inputs)
             if observe:
                 walk.observe(trace)
             shape = (rows.stop - rows.start, steps.stop - steps.start)
-            for i, nodes, pieces in walk.back(gradient_step(trace), inputs[0].shape[0]):
+            for i, nodes, pieces in walk.back(gradient_step(trace), shape[0] * shape[1], shape[0] * shape[1] / n):
                 for j, piece in enumerate(pieces):
                     if piece is None:
                         continue
