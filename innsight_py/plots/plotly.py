@@ -92,7 +92,7 @@ class PlotlyDisplay:
                 f"Argument 'path': interactive pictures are saved as '.html', got {str(path)!r}. For other formats "
                 f"draw without as_plotly=True, or use figure.write_image."
             )
-        self.figure.write_html(path, **arguments)
+        self.figure.write_html(path, **({"config": {"displaylogo": False}} | arguments))
 
     def _repr_html_(self) -> str:
         return str(self.figure.to_html(full_html=False, include_plotlyjs="cdn"))

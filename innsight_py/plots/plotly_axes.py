@@ -13,6 +13,10 @@ from innsight_py.plots.plotly_traces import distinct
 
 TEXT = "rgb(40,40,40)"
 TITLE_FONT, TICK_FONT = {"size": 12, "color": TEXT}, {"size": 11, "color": TEXT}
+#: White images have ends too.
+_IMAGE_LOOK = {
+    "showgrid": False, "zeroline": False, "showline": True, "mirror": True, "linecolor": "rgb(200,200,200)",
+}  # fmt: skip
 
 Place = tuple[int, int, int]
 Settings = dict[str, Any]
@@ -37,7 +41,7 @@ def horizontal(grid: Grid, place: Place) -> Settings:
     }
     fitting = grid.ticks(*place)
     if isinstance(panel, Image):
-        return settings | _categories(panel.axis, fitting) | {"range": [-0.5, len(panel.axis) - 0.5]}
+        return settings | _categories(panel.axis, fitting) | {"range": [-0.5, len(panel.axis) - 0.5]} | _IMAGE_LOOK
     return settings | _tick_labels(fitting) | {"tickvals": fitting.positions, "range": [0.5, len(panel.axis) + 0.5]}
 
 
@@ -58,12 +62,11 @@ def vertical(grid: Grid, place: Place) -> Settings:
     if isinstance(panel, Image):
         axis = panel.axes[0]
         settings |= _axis(axis.title, shown=left) | _categories(axis, ticks(axis, where.height))
-        return settings | {"range": [len(axis) - 0.5, -0.5], "showgrid": False, "zeroline": False}
+        return settings | {"range": [len(axis) - 0.5, -0.5]} | _IMAGE_LOOK
     return settings | _axis(panel.value_name, shown=left or grid.inputs > 1) | {
         "range": _value_range(grid, place),
         "gridcolor": "white",
-        "zeroline": True,
-        "zerolinecolor": TEXT,
+        "zeroline": False,
         "exponentformat": "e",
         "nticks": 6,
     }  # fmt: skip

@@ -14,11 +14,13 @@ from innsight_py.plots.text import number
 #: The column of menus at the left, and what each takes of it.
 MENU_WIDTH, MENU_HEIGHT = 176, 62
 SLIDER_HEIGHT = 96
+#: How many contours there are from end to end of the colours; an even number, so that none is at 0.
+_LEVELS = 14
 
 DEFAULT = "Default"
 BLUE_WHITE_RED = [[0.0, "rgb(0,0,255)"], [0.5, "rgb(255,255,255)"], [1.0, "rgb(255,0,0)"]]
 BLUE_CLEAR_RED = [
-    [0.0, "rgba(0,0,255,1)"], [0.5, "rgba(0,0,255,0)"], [0.5, "rgba(255,0,0,0)"], [1.0, "rgba(255,0,0,1)"],
+    [0.0, "rgba(0,0,255,1)"], [0.499, "rgba(0,0,255,0)"], [0.501, "rgba(255,0,0,0)"], [1.0, "rgba(255,0,0,1)"],
 ]  # fmt: skip
 #: R's names of scales, and plotly's for the same in Python.
 SCALES = {
@@ -136,11 +138,17 @@ class Controls:
         traces = [i for i, layer in enumerate(self.layers) if layer.trace.name.startswith("image")]
         change: dict[str, Any] = {"type": kind}
         if kind == "contour":
-            # Areas one on top of the other would hide the image behind them.
             clear = [_is_clear(self.scales[self.layers[i].trace.coloraxis]) for i in traces]
-            change["contours.coloring"] = ["lines" if is_clear else "fill" for is_clear in clear]
-            change["line.width"] = [2 if is_clear else 0.5 for is_clear in clear]
-        return {"label": kind.capitalize(), "method": "restyle", "args": [change, traces]}
+            change |= _contours([self.layers[i].trace.zmax for i in traces], clear)
+        # Another type makes plotly choose the ranges anew, and images would stand on their heads.
+        ranges = {key: limits for i in traces for key, limits in self._ranges(self.layers[i]).items()}
+        return {"label": kind.capitalize(), "method": "update", "args": [change, ranges, traces]}
+
+    def _ranges(self, layer: Layer) -> dict[str, list[float]]:
+        """Return the ranges of the axes of an image that shows all of it, the first row on top."""
+        heatmap = layer.trace
+        width, height = (f"{axis[0]}axis{axis[1:]}.range" for axis in (heatmap.xaxis, heatmap.yaxis))
+        return {width: [-0.5, len(heatmap.x) - 0.5], height: [len(heatmap.y) - 0.5, -0.5]}
 
     def _quantile_step(self, q: int, label: str) -> dict[str, Any]:
         change: dict[str, Any] = {}
@@ -164,6 +172,24 @@ def scale_limits(limit: float) -> dict[str, Any]:
     limit = limit or 1.0
     ends = [-limit, 0.0, limit]
     return {"cmin": -limit, "cmax": limit, "colorbar.tickvals": ends, "colorbar.ticktext": [number(x, 2) for x in ends]}
+
+
+def _contours(limits: Sequence[float], clear: Sequence[bool]) -> dict[str, Any]:
+    """Return what makes contours of heat maps, in the same colours: plotly stretches these from the first to the last.
+
+    Over an image only lines are drawn, as areas one on top of the other would hide it.
+    """
+    size = [2 * limit / _LEVELS for limit in limits]
+    last = [limit - step / 2 for limit, step in zip(limits, size, strict=True)]
+    return {
+        "autocontour": False,
+        "contours.start": [-end for end in last],
+        "contours.end": last,
+        "contours.size": size,
+        "contours.coloring": ["lines" if is_clear else "fill" for is_clear in clear],
+        "line.width": [1.5 if is_clear else 0.5 for is_clear in clear],
+        "line.color": "rgba(0,0,0,0.3)",
+    }
 
 
 def _is_clear(images: Sequence[Image]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from innsight_py.plots.plotly_traces import Layer, layers
 from innsight_py.plots.text import shortened
 
 _MARGIN = 16
-_TOP = 16
+#: Above all, plotly has buttons of its own.
+_TOP = 40
 _FACE = "rgb(240,240,240)"
 _SMALL_FONT = {"size": 11, "color": TEXT}
 _TEXT = {"xref": "paper", "yref": "paper", "showarrow": False, "font": TITLE_FONT}
@@ -33,6 +35,7 @@ _STRIP_SHAPE = {
     "name": "strip", "type": "rect", "xref": "paper", "yref": "paper", "fillcolor": "rgb(217,217,217)",
     "line": {"width": 0}, "layer": "below",
 }  # fmt: skip
+_ZERO = {"name": "zero", "type": "line", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "line": {"width": 1, "color": TEXT}}
 
 
 def figure_of(frame: PlotFrame) -> go.Figure:
@@ -70,7 +73,7 @@ class _Drawing:
         for place in np.ndindex(*self.frame.shape):
             if isinstance(self.frame.panels[place], Empty):
                 where = self.grid.panels[place]
-                self._write("empty", self.frame.panels[place].text, where, -where.height / 2)
+                self._write("empty", self.frame.panels[place].text, where, -where.height / 2, broken=True)
                 continue
             drawn += 1
             self._draw_panel(place, "" if drawn == 1 else str(drawn))
@@ -98,6 +101,8 @@ class _Drawing:
             if leader != letter + number:
                 settings["matches"] = leader
             self.settings[f"{letter}axis{number}"] = settings
+        if not isinstance(self.frame.panels[place], Image):
+            self.shapes.append(_ZERO | {"xref": f"x{number} domain", "yref": f"y{number}"})
 
     def _colour_axis(self, place: tuple[int, int, int]) -> str:
         """Return the name of the axis of colours of a panel, and set it up where it is new."""
@@ -182,13 +187,14 @@ class _Drawing:
             }
         )  # fmt: skip
 
-    def _write(self, name: str, text: str, where: Rectangle, offset: float, left: bool = False) -> None:
-        """Write a text so many pixels above the top of a place: at its left, or in its middle."""
+    def _write(self, name: str, text: str, where: Rectangle, offset: float, left: bool = False,
+               broken: bool = False) -> None:  # fmt: skip
+        """Write a text so many pixels above the top of a place: at its left, or in its middle; whole or in lines."""
         if left:
             content = {"text": text, "x": where.left, "xanchor": "left", "yanchor": "bottom", "align": "left"}
         else:
             middle = {"x": (where.left + where.right) / 2, "xanchor": "center", "yanchor": "middle"}
-            content = _fitted(text, where.width) | middle
+            content = (_in_lines if broken else _fitted)(text, where.width) | middle
         content |= {"x": content["x"] / self.grid.width, "y": 1 - where.top / self.grid.height, "yshift": offset}
         self.annotations.append(_TEXT | content | {"name": name})
 
@@ -227,3 +233,7 @@ def _fitted(text: str, room: float) -> dict[str, Any]:
     short = shortened(text, max(3, int(room / LETTER)))
     shown = {"text": html.escape(short)}
     return shown if short == text else shown | {"hovertext": html.escape(text)}
+
+
+def _in_lines(text: str, room: float) -> dict[str, Any]:
+    return {"text": "<br>".join(html.escape(line) for line in textwrap.wrap(text, max(8, int(room / LETTER))))}

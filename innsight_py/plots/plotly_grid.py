@@ -22,7 +22,9 @@ _BETWEEN = 14
 _LABEL_INCH, LETTER = 83, 6.6
 #: Small figures are enlarged to this size, as far as the largest scale (pixels for an inch of a panel).
 _PAGE = (1000, 900)
-_SCALES = (85, 150)
+_SCALES = (70, 150)
+#: Rows without images are as high as those of this scale.
+_HIGH = 110
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,13 @@ class Grid:
         self.firsts = {line[0] for line in frame.lines}
         self.lasts = {line[-1] for line in frame.lines}
         widest = max(len(line) for line in frame.lines)
-        widths, heights = frame.widths[: widest * self.inputs], frame.heights
-        suitable = min(_PAGE[0] / sum(widths), _PAGE[1] / (sum(heights) * len(frame.lines)))
+        widths = frame.widths[: widest * self.inputs]
+        suitable = min(_PAGE[0] / sum(widths), _PAGE[1] / (sum(frame.heights) * len(frame.lines)))
         scale = float(np.clip(suitable, *_SCALES))
         self._columns = self._place_columns([width * scale for width in widths])
         self.info = self._info()
         self.panels = np.empty(frame.shape, object)
-        self.height = self._place_rows([height * scale for height in heights])
+        self.height = self._place_rows([self._row_height(i, scale) for i in range(self.instances)])
         self.width = self._columns[-1][1] + self._right_room(widest)
 
     # -- columns --------------------------------------------------------------------------------------------------
@@ -126,6 +128,10 @@ class Grid:
         lines = np.empty(len(entries), object)
         lines[:] = together if fits else entries
         return lines.reshape(self.frame.info.shape)
+
+    def _row_height(self, i: int, scale: float) -> float:
+        images = any(isinstance(panel, Image) for panel in self.frame.panels[i].flat)
+        return self.frame.heights[i] * (scale if images else max(scale, _HIGH))
 
     def _span(self, place: int) -> Rectangle:
         first, last = place * self.inputs, (place + 1) * self.inputs - 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from innsight_py.plots.frame import QUANTILES, Bars, Boxes, Empty, Image, Panel, Place
+from innsight_py.plots.frame import QUANTILES, Bars, Boxes, Empty, Image, Panel
 
 #: Names of the quantiles, as in R.
 QUANTILE_LABELS = tuple(
@@ -84,14 +84,11 @@ def _boxes(panel: Boxes, coloraxis: str) -> Iterator[Layer]:
             yield Layer(trace, "box_violin", (BANDS,))
     box = go.Box(
         name="boxes", x=x, q1=boxes.q1, median=boxes.median, q3=boxes.q3, lowerfence=boxes.low, upperfence=boxes.high,
-        width=0.7, fillcolor=_BOX, line={"color": _DARK, "width": 1}, hoverinfo="skip",
+        width=0.7, fillcolor=_BOX, line=_line(panel), hoverinfo="skip",
     )  # fmt: skip
     yield Layer(box, "box_violin", (BOXPLOT,) if panel.dense else (BOXPLOT, BANDS))
-    violin = go.Violin(
-        name="violins", x=np.tile(x, len(panel.values)), y=panel.values.ravel(), width=0.8, scalemode="width",
-        spanmode="hard", points=False, fillcolor=_BOX, line={"color": _DARK, "width": 1}, hoverinfo="skip",
-    )  # fmt: skip
-    yield Layer(violin, "box_violin", (VIOLIN,))
+    for violin in _violins(panel):
+        yield Layer(violin, "box_violin", (VIOLIN,))
     yield Layer(_statistics(panel))
     for label, values in panel.marked.items():
         yield Layer(_data_point(panel, label, values), "data_point", (label,))
@@ -100,6 +97,24 @@ def _boxes(panel: Boxes, coloraxis: str) -> Iterator[Layer]:
         hover = _hover(panel, f"%{{y:{_NUMBER}}} (outlier)", [panel.axis.labels[i - 1] for i in places])
         marker = {"color": _DARK, "size": 3 if panel.dense else 4, "opacity": 0.3 if panel.dense else 0.8}
         yield Layer(go.Scatter(name="outliers", x=places, y=values, mode="markers", marker=marker, **hover))
+
+
+def _violins(panel: Boxes) -> Iterator[go.Violin]:
+    """Give a trace for each place, as in a single trace one narrow distribution makes all others thin lines."""
+    x, values = panel.axis.positions, _compact(panel.values)
+    keys: dict[str, Any] = {
+        "name": "violins", "width": 0.8, "scalemode": "width", "spanmode": "hard", "points": False, "fillcolor": _BOX,
+        "line": _line(panel), "hoverinfo": "skip",
+    }  # fmt: skip
+    if panel.dense:
+        yield go.Violin(x=np.tile(x, len(values)), y=values.ravel(), **keys)
+        return
+    for place, column in zip(x, values.T, strict=True):
+        yield go.Violin(x0=int(place), y=column, scalegroup=f"place {place}", **keys)
+
+
+def _line(panel: Boxes) -> dict[str, Any]:
+    return {"color": _DARK, "width": 0.4 if panel.dense else 1}
 
 
 def _statistics(panel: Boxes) -> go.Bar:
@@ -136,7 +151,7 @@ def _data_point(panel: Boxes, label: str, values: np.ndarray) -> go.Scatter:
         labels = [name for name in labels for _ in range(4)]
     return go.Scatter(
         name=f"data point {label}", x=x, y=y, mode="lines", line={"color": _MARK, "width": 1 if panel.dense else 2.5},
-        **_hover(panel, f"%{{y:{_NUMBER}}} ({_template(label)})", labels),
+        **_hover(panel, f"%{{y:{_NUMBER}}} ({label})", labels),
     )  # fmt: skip
 
 
@@ -151,22 +166,20 @@ def _image(panel: Image, coloraxis: str) -> Iterator[Layer]:
             _heatmap(panel, panel.background, "background", colorscale=grey, zmin=0, zmax=1, showscale=False,
                      hoverinfo="skip")
         )  # fmt: skip
-    if panel.quantiles is None:
-        yield Layer(_heatmap(panel, panel.values, "image", coloraxis=coloraxis, **_image_hover(panel, "")))
-        return
-    for label, values in zip(QUANTILE_LABELS, panel.quantiles, strict=True):
-        keys = {"coloraxis": coloraxis, **_image_hover(panel, f" ({label})")}
-        yield Layer(_heatmap(panel, values, f"image {label}", **keys), "quantile", (label,))
+    shown = [("", panel.values, panel.limit)]
+    if panel.quantiles is not None and panel.quantile_limits is not None:
+        shown = list(zip(QUANTILE_LABELS, panel.quantiles, panel.quantile_limits, strict=True))
+    for label, values, limit in shown:
+        note = f" ({label})" if label else ""
+        text = panel.hover_text(f"%{{z:{_NUMBER}}}{note}", "%{y}", "%{x}")
+        keys = {"zmin": -(limit or 1.0), "zmax": limit or 1.0, "coloraxis": coloraxis} | _extra(panel, text)
+        heatmap = _heatmap(panel, values, f"image {label}".rstrip(), **keys)
+        yield Layer(heatmap, "quantile", (label,)) if label else Layer(heatmap)
 
 
 def _heatmap(panel: Image, values: np.ndarray, name: str, **keys: Any) -> go.Heatmap:
     height, width = (distinct(axis.labels) for axis in panel.axes)
     return go.Heatmap(name=name, x=width, y=height, z=_compact(values), **keys)
-
-
-def _image_hover(panel: Image, note: str) -> dict[str, Any]:
-    text = panel.hover_text(f"%{{z:{_NUMBER}}}{note}", "%{y}", "%{x}")
-    return {"hovertemplate": f"{text}<extra>{_extra(panel.place)}</extra>"}
 
 
 def _compact(values: np.ndarray) -> np.ndarray:
@@ -204,14 +217,10 @@ def _hover(panel: Panel, value: str, labels: Any, numbers: np.ndarray | None = N
     if numbers is not None:
         data = [[label, *row] for label, row in zip(escaped, numbers.tolist(), strict=True)]
     label = "%{customdata}" if numbers is None else "%{customdata[0]}"
-    text = panel.hover_text(value, label)
-    return {"customdata": data, "hovertemplate": f"{text}<extra>{_extra(panel.place)}</extra>"}
+    return {"customdata": data} | _extra(panel, panel.hover_text(value, label))
 
 
-def _extra(place: Place) -> str:
-    return place.text.replace("%{", "&#37;{")
-
-
-def _template(text: str) -> str:
-    """Write a text so that a template shows it as it is."""
-    return html.escape(text).replace("%{", "&#37;{")
+def _extra(panel: Panel, text: str) -> dict[str, Any]:
+    """Add the second box to a template."""
+    place = panel.place.text.replace("%{", "&#37;{")
+    return {"hovertemplate": f"{text}<extra>{place}</extra>"}
