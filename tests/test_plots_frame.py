@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from test_golden_zoo import ENTRIES, NOISE, UNCONNECTED, golden, run
 from test_results import IMAGE, METHODS, SIGNAL, TABLE, batch, mixed, single
 
-from innsight_py import ConnectionWeights, Converter, Gradient, IntegratedGradient, run_cw, run_grad
+from innsight_py import ConnectionWeights, Converter, Explanation, Gradient, IntegratedGradient, run_cw, run_grad
 from innsight_py.plots.build import global_frame, instance_frame
 from innsight_py.plots.frame import MEDIAN, QUANTILES, Axis, Bars, Boxes, Empty, Image
 from innsight_py.plots.statistics import box_statistics, quantiles
@@ -555,3 +556,44 @@ def test_inputs_with_three_axes_are_refused():
     result = run_grad(converter, np.ones((1, 2, 2, 2, 2)))
     with pytest.raises(ValueError, match="3 axes"):
         local(result)
+
+
+# -- size of the work ---------------------------------------------------------------------------------------------
+
+
+def test_global_pictures_do_not_copy_the_result():
+    converter = single(2, 48, 48, nodes=12)
+    result = run_grad(converter, batch(converter, 150), output_idx=range(12))
+    whole = result.get_result().nbytes
+    tracemalloc.start()
+    overall(result, output_idx=range(12))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < whole / 4  # a node at a time
+
+
+def test_any_object_with_the_attributes_can_be_drawn():
+    """What a method must have: nothing but the attributes of `Explanation`."""
+
+    class Shapes:
+        input_dim, output_dim = [(2, 3)], [(4,)]
+        input_names, output_names = [[["C1", "C2"], ["L1", "L2", "L3"]]], [[list("abcd")]]
+
+    class Mine(Explanation):
+        title = "Mine"
+        value_name = "Weight"
+        converter = Shapes()
+        result = [[torch.arange(24.0).reshape(2, 2, 3, 2)]]  # noqa: RUF012
+        preds, decomp_goal = [torch.tensor([[0.1, 0.2], [0.3, 0.4]])], None
+        output_idx, output_label = [[3, 1]], [["d", "b"]]
+        channels_first, dtype, data = True, "float", []
+
+    mine = Mine()
+    frame = local(mine, [1, 0], output_idx=[1, 3])
+    assert frame.nodes == ["b", "d"]
+    close(frame.panels[0, 0, 0].values, mine.result[0][0][1, :, :, 1].sum(0))
+    assert frame.info[0, 0].lines == [("Pred.", "0.4"), ("Sum", f"{float(mine.result[0][0][1, ..., 1].sum()):.4g}")]
+    assert overall(mine).panels[0, 0, 0].value_name == "Weight"
+    assert list(mine.summary(1)["feature"]) == ["L3", "L3"]
+    assert mine.get_result("xarray").dims == ("data", "channel", "feature", "output_node")
+    assert mine.get_result("data.frame").shape[0] == 24

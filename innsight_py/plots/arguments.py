@@ -237,7 +237,7 @@ def _with_channels_last(image: Any, dim: tuple[int, ...], channels_first: bool, 
 def _brightness(image: np.ndarray) -> np.ndarray:
     """Turn an image ``(height, width, channels)`` into grey from 0 to 1; other ranges are stretched to it."""
     values = image.astype(np.float64)
-    grey = values[..., :3] @ _WEIGHTS if image.shape[-1] in (3, 4) else values.mean(-1)
+    grey: np.ndarray = values[..., :3] @ _WEIGHTS if image.shape[-1] in (3, 4) else values.mean(-1)
     if image.dtype == np.uint8:
         return grey / 255
     low, high = values.min(), values.max()

@@ -39,22 +39,24 @@ _INFO_LETTER = 0.064
 
 def above(ax: Axes) -> Transform:
     """Return the transform for x in parts of the axes and y in points above them."""
-    return blended_transform_factory(ax.transAxes, _points(ax) + ScaledTranslation(0, 1, ax.transAxes))
+    return blended_transform_factory(ax.transAxes, _points_from(ax, 0, 1))
 
 
 def beside(ax: Axes) -> Transform:
     """Return the transform for x in points to the right of the axes and y in parts of them."""
-    return blended_transform_factory(_points(ax) + ScaledTranslation(1, 0, ax.transAxes), ax.transAxes)
+    return blended_transform_factory(_points_from(ax, 1, 0), ax.transAxes)
 
 
-def _points(ax: Axes) -> Transform:
-    return Affine2D().scale(1 / 72) + ax.figure.dpi_scale_trans
+def _points_from(ax: Axes, x: float, y: float) -> Transform:
+    """Return the transform for points, counted from a place in the axes."""
+    whole: Any = ax.transAxes
+    return Affine2D().scale(1 / 72) + ax.figure.dpi_scale_trans + ScaledTranslation(x, y, whole)
 
 
 def mixed(share: float) -> str:
     """Mix the colour of the axes with that of the text."""
     face, text = (np.array(to_rgb(mpl.rcParams[key])) for key in ("axes.facecolor", "text.color"))
-    return str(to_hex((1 - share) * face + share * text))
+    return to_hex(tuple((1 - share) * face + share * text))
 
 
 # -- values -------------------------------------------------------------------------------------------------------
@@ -97,8 +99,8 @@ def _single_boxes(panel: Boxes, ax: Axes) -> None:
     ends = [*zip(x, boxes.low, x, boxes.q1, strict=True), *zip(x, boxes.q3, x, boxes.high, strict=True)]
     ax.add_collection(LineCollection(_segments(ends), colors=dark, linewidths=1, gid="whiskers"), autolim=False)
     outlines = _rectangles(x, 0.35, boxes.q1, boxes.q3)
-    faces = {"facecolors": mixed(0.25), "edgecolors": dark, "linewidths": 1}
-    ax.add_collection(PolyCollection(outlines, gid="boxes", **faces), autolim=False)
+    filled = PolyCollection(outlines, facecolors=mixed(0.25), edgecolors=dark, linewidths=1, gid="boxes")
+    ax.add_collection(filled, autolim=False)
     ax.add_collection(_levels(x, boxes.median, dark, "medians"), autolim=False)
     if panel.reference is not None:
         marks = _levels(x, panel.marked[panel.reference], MARK, "reference")
@@ -143,13 +145,13 @@ def _bar_width(axis: Axis) -> float:
     return 0.85 if axis.named else 1.0
 
 
-def _rectangles(x: np.ndarray, half: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _rectangles(x: np.ndarray, half: float, low: np.ndarray, high: np.ndarray) -> Any:
     """Return the corners of boxes, ``(n, 4, 2)``."""
     corners = [(x - half, low), (x - half, high), (x + half, high), (x + half, low)]
     return np.stack([np.stack(corner, -1) for corner in corners], 1)
 
 
-def _segments(ends: Sequence[tuple[float, ...]]) -> np.ndarray:
+def _segments(ends: Sequence[tuple[float, ...]]) -> Any:
     return np.array(ends, float).reshape(-1, 2, 2)
 
 
@@ -237,23 +239,10 @@ def draw_side_strip(ax: Axes, text: str, offset: float) -> None:
 def _strip(
     ax: Axes, text: str, place: Transform, corner: tuple[float, float], size: tuple[float, float], rotation: int
 ) -> None:
-    patch = Rectangle(
-        corner, *size, transform=place, facecolor=mixed(0.15), edgecolor="none", clip_on=False, gid="strip"
-    )
-    ax.add_patch(patch)
+    look: dict[str, Any] = {"transform": place, "clip_on": False, "gid": "strip"}
+    ax.add_patch(Rectangle(corner, *size, facecolor=mixed(0.15), edgecolor="none", **look))
     x, y = corner[0] + size[0] / 2, corner[1] + size[1] / 2
-    ax.text(
-        x,
-        y,
-        text,
-        transform=place,
-        ha="center",
-        va="center",
-        rotation=rotation,
-        fontsize=TEXT + 1,
-        clip_on=False,
-        gid="strip",
-    )
+    ax.text(x, y, text, ha="center", va="center", rotation=rotation, fontsize=TEXT + 1, **look)
 
 
 def write_info(infos: Iterable[Info], inches: float) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from innsight_py._checks import describe
 from innsight_py.plots import artists
@@ -158,8 +160,8 @@ def _label_room(axis: Axis, inches: float) -> float:
 
 def _new_figure(frame: PlotFrame) -> tuple[Figure, np.ndarray]:
     grid = _Grid(frame)
-    figure = Figure(figsize=grid.size(), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.01, hspace=0.01)
+    layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=grid.size(), layout=layout)
     cells = figure.add_gridspec(grid.rows, grid.columns, width_ratios=grid.widths, height_ratios=grid.heights)
     axes = np.empty(frame.shape, object)
     for i, j, row, column in grid.groups():
@@ -228,8 +230,8 @@ def _given_axes(frame: PlotFrame, ax: Any) -> np.ndarray:
 
 def _draw_on_given(frame: PlotFrame, axes: np.ndarray) -> None:
     """Draw each panel with all of its labels, wherever the axes stand."""
-    for (i, j, k), ax in np.ndenumerate(axes):
-        panel = frame.panels[i, j, k]
+    for i, j, k in itertools.product(*map(range, frame.shape)):
+        ax, panel = axes[i, j, k], frame.panels[i, j, k]
         inches = ax.get_window_extent().width / ax.figure.dpi
         artists.draw_values(panel, ax)
         artists.draw_axes(panel, ax, inches, bottom=True, left=True, titled=True)

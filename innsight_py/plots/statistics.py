@@ -59,7 +59,7 @@ def quantiles(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     below = np.floor(places).astype(int)
     above = np.ceil(places).astype(int)
     share = (places - below)[:, None]
-    result = ordered[below] * (1 - share) + ordered[above] * share
+    result: np.ndarray = ordered[below] * (1 - share) + ordered[above] * share
     if missing.any():
         columns = values[:, missing]
         known = ~np.isnan(columns).all(0)
