@@ -203,7 +203,7 @@ class _Drawing:
     def _add_controls(self, controls: Controls) -> None:
         grid, menus, steps = self.grid, controls.menus(), controls.steps()
         left = MENU_WIDTH if menus else _MARGIN
-        below = max(0.0, MENU_HEIGHT * len(menus) - grid.height)
+        below = max(0, MENU_HEIGHT * len(menus) - grid.height)
         edge = (_MARGIN - left) / grid.width
         for number, menu in enumerate(menus):
             caption = {"text": f"<b>{menu.pop('caption')}</b>", "name": "caption", "align": "left"}
@@ -221,7 +221,7 @@ class _Drawing:
             ]  # fmt: skip
         right, bottom = _MARGIN, _MARGIN + below + (SLIDER_HEIGHT if steps else 0)
         self.settings |= {
-            "width": round(left + grid.width + right), "height": round(_TOP + grid.height + bottom),
+            "width": left + grid.width + right, "height": _TOP + grid.height + bottom,
             "margin": {"l": left, "r": right, "t": _TOP, "b": bottom, "autoexpand": False},
             "plot_bgcolor": _FACE, "paper_bgcolor": "white", "showlegend": False, "hovermode": "closest",
             "hoverlabel": {"align": "left"}, "bargap": 0, "barmode": "overlay", "template": "none",

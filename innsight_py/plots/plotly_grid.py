@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class Grid:
 
     Attributes
     ----------
-    width, height : float
+    width, height : int
         Pixels of the area that holds panels, strips, labels and colour bars.
     panels : ndarray of Rectangle
         ``(instances, nodes, inputs)``.
@@ -86,8 +87,8 @@ class Grid:
         self._columns = self._place_columns([width * scale for width in widths])
         self.info = self._info()
         self.panels = np.empty(frame.shape, object)
-        self.height = self._place_rows([self._row_height(i, scale) for i in range(self.instances)])
-        self.width = self._columns[-1][1] + self._right_room(widest)
+        self.height = math.ceil(self._place_rows([self._row_height(i, scale) for i in range(self.instances)]))
+        self.width = math.ceil(self._columns[-1][1] + self._right_room())
 
     # -- columns --------------------------------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Grid:
             return _IMAGE_ROOM if first else 0
         return _VALUE_ROOM if first or self.inputs > 1 else 0
 
-    def _right_room(self, widest: int) -> float:
+    def _right_room(self) -> float:
         bars = BAR_ROOM if self._has_bars(self.inputs - 1) else 0
         return bars + (STRIP + GAP if self.frame.has_instances else 0)
 

@@ -126,9 +126,10 @@ def _statistics(panel: Boxes) -> go.Bar:
         f"%{{customdata[3]:{_NUMBER}}}<br>Whiskers: %{{customdata[4]:{_NUMBER}}}, %{{customdata[5]:{_NUMBER}}}"
     )
     hover = _hover(panel, value, panel.axis.labels, texts)
+    margin = 0.015 * (panel.value_limits[1] - panel.value_limits[0])  # so that the pointer finds flat ones too
     return go.Bar(
-        name="statistics", x=panel.axis.positions, y=boxes.high - boxes.low, base=boxes.low, opacity=0,
-        width=1.0 if panel.dense else 0.7, marker={"color": _DARK}, **hover,
+        name="statistics", x=panel.axis.positions, y=boxes.high - boxes.low + 2 * margin, base=boxes.low - margin,
+        width=1.0 if panel.dense else 0.7, marker={"opacity": 0}, hoverlabel={"bgcolor": _DARK}, **hover,
     )  # fmt: skip
 
 
