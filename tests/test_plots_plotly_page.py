@@ -48,7 +48,7 @@ class Page:
     def settle(self):
         """Wait until the browser has drawn."""
         self.driver.execute_async_script(
-            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50)))"
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 100)))"
         )
 
     def js(self, code: str, *arguments):
@@ -75,12 +75,13 @@ class Page:
         header = sorted(self.all(".updatemenu-header"), key=lambda element: element.rect["y"])[number]
         header.click()
         self.wait(lambda: self.all(".updatemenu-dropdown-button"))
+        self.settle()
         (entry,) = [
             entry for entry in self.all(".updatemenu-dropdown-button") if entry.get_attribute("textContent") == label
         ]
         self.wait(lambda: self.is_in_view(entry) or self.turn_the_wheel(header, entry))
         entry.click()
-        self.wait(lambda: self.menus()[number] == label)
+        self.wait(lambda: self.menus()[number] == label and not self.all(".updatemenu-dropdown-button"))
         self.settle()
 
     def is_in_view(self, entry) -> bool:
@@ -91,9 +92,10 @@ class Page:
     def turn_the_wheel(self, header, entry):
         """Scroll the entries below the head of a menu towards one of them."""
         place = header.rect
-        start = place["y"] + place["height"] + 20
-        under = ScrollOrigin.from_viewport(int(place["x"]) + 20, int(start))
-        ActionChains(self.driver).scroll_from_origin(under, 0, 40 if entry.rect["y"] > start else -40).perform()
+        start = int(place["y"] + place["height"]) + 20
+        under = ScrollOrigin.from_viewport(int(place["x"]) + 20, start)
+        ActionChains(self.driver).scroll_from_origin(under, 0, int(entry.rect["y"]) - start).perform()
+        self.settle()
 
     def visible(self, start: str) -> list[str]:
         names = self.js("return page._fullData.filter(trace => trace.visible === true).map(trace => trace.name)")
