@@ -19,7 +19,11 @@ from innsight_py.spec import ModelSpec, check_spec
 __all__ = ["Reading", "read_model"]
 
 #: (module of the framework, class in it, our door); looked up only if the user has imported the framework.
-_DOORS = (("torch.nn", "Module", "innsight_py.converters.torch"),)
+_DOORS = (
+    ("keras", "Model", "innsight_py.converters.keras"),  # before torch: on the torch backend it is a module as well
+    ("tf_keras", "Model", "innsight_py.converters.keras"),
+    ("torch.nn", "Module", "innsight_py.converters.torch"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
         return Reading(check_spec(model))
     for framework, name, door in _DOORS:
         module = sys.modules.get(framework)
-        if module is not None and isinstance(model, getattr(module, name)):
+        if module is not None and isinstance(model, getattr(module, name, ())):
             spec, run, values = importlib.import_module(door).read(model, input_dim)
             return Reading(check_spec(spec), run, values)
-    raise TypeError(f"Argument 'model': expected a PyTorch module or a model spec (a dict), got {describe(model)}.")
+    raise TypeError(
+        f"Argument 'model': expected a PyTorch module, a Keras model or a model spec (a dict), got {describe(model)}."
+    )

@@ -200,4 +200,6 @@ def _keys(layer: Mapping[str, Any], kind: Any, channels_first: bool) -> dict[str
             keys[axis] -= 1
     if kind == "Flatten":
         keys["order"] = "channels_first" if channels_first else "channels_last"
+    if kind == "GlobalPooling" and keys.get("method") == "max":
+        keys["winner_always"] = True
     return keys

@@ -36,12 +36,11 @@ from innsight_py.converters.torch_writer import (
     TABLE,
     WRITES,
     Operator,
-    Value,
-    Writer,
     operator_name,
     refuse,
     without_one,
 )
+from innsight_py.converters.writer import Value, Writer
 from innsight_py.spec import SpecError
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -75,7 +74,11 @@ def read(model: nn.Module, input_dim: tuple[tuple[int, ...], ...] | None) -> tup
     if input_dim is None:
         raise ValueError("Argument 'input_dim': a PyTorch module does not know the shape of its inputs; give it.")
     _warn_of_training(model)
-    copied = private_copy(model)
+    return read_private(private_copy(model), input_dim)
+
+
+def read_private(copied: nn.Module, input_dim: tuple[tuple[int, ...], ...]) -> tuple[dict[str, Any], Run, Values]:
+    """Trace a module as `read` does, without a copy; `run` changes its precision."""
     program = _trace(copied, input_dim)
     try:
         translation = _Translation(program, input_dim)
@@ -273,23 +276,8 @@ class _Translation(Writer):
                 raise SpecError(f"Output {number} of the module is of {kind}: there is no gradient of it.")
             if not value.dim:
                 value = self.reshape(value, (1, 1))
-            outputs.append(self._as_layer(value.layer, outputs))
-        return {"input_dim": list(self.input_dim), "layers": self._needed(outputs), "outputs": outputs}
-
-    def _needed(self, outputs: Sequence[str]) -> list[dict[str, Any]]:
-        """Leave out what no output needs."""
-        needed = set(outputs)
-        for layer in reversed(self.layers):
-            if layer["name"] in needed:
-                needed.update(layer["inputs"])
-        return [layer for layer in self.layers if layer["name"] in needed]
-
-    def _as_layer(self, name: str, taken: Sequence[str]) -> str:
-        """Make an output a layer of its own: put an identity after an input, and after what already is an output."""
-        if name in self.by_name and name not in taken:
-            return name
-        self.at("output", None, None)
-        return self.add({"type": "Skipping"}, [name])
+            outputs.append(self.as_output(value, outputs))
+        return {"input_dim": list(self.input_dim), "layers": self.needed(outputs), "outputs": outputs}
 
     def values(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """Run the traced program on one row and return the values of layers by name."""
@@ -327,15 +315,15 @@ class _Translation(Writer):
     def _refuse_random(self, node: fx.Node) -> None:
         op = node.target
         if isinstance(op, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in op.tags:
-            call = Operator(node, self.constants, self.known, _place(node))
+            call = Operator(node, self.constants, self.known, self.kept, _place(node))
             if call.name not in TABLE:  # dropout says for itself whether it is at work
                 raise refuse(call, "it is random even at prediction time")
 
     def _take_part(self, node: fx.Node, sources: list[str]) -> None:
         whole, part = node.args
         if whole in self.deferred:  # written by the operator with this part alone
-            call = Operator(whole, self.constants, self.known, _place(whole))  # type: ignore[arg-type]
-            self.at(_layer_name(node), _place(node), node.name)
+            call = Operator(whole, self.constants, self.known, self.kept, _place(whole))  # type: ignore[arg-type]
+            self.at(_layer_name(node), _place(node))
             self.known[node.name] = without_one(self, call, _shape(node.meta["val"]), part)  # type: ignore[arg-type]
         elif not sources:
             self.constants[node.name] = self.constants[str(whole)][part]  # type: ignore[index]
@@ -343,7 +331,7 @@ class _Translation(Writer):
             parts = self.parts[sources[0]]
             if part >= len(parts):  # type: ignore[operator]
                 raise refuse(
-                    Operator(whole, self.constants, self.known, _place(node)),  # type: ignore[arg-type]
+                    Operator(whole, self.constants, self.known, self.kept, _place(node)),  # type: ignore[arg-type]
                     f"its result number {part + 1} has no layer",  # type: ignore[operator]
                 )
             self.known[node.name] = parts[part]  # type: ignore[index]
@@ -361,8 +349,8 @@ class _Translation(Writer):
 
     def _translate(self, node: fx.Node) -> None:
         place = _place(node)
-        call = Operator(node, self.constants, self.known, place)
-        self.at(_layer_name(node), place, node.name)
+        call = Operator(node, self.constants, self.known, self.kept, place)
+        self.at(_layer_name(node), place)
         reader = TABLE.get(call.name)
         before = len(self.layers)
         result = reader(self, call) if reader is not None else None

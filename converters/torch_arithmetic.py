@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innsight_py.converters.torch_structure import broadcast_to
-from innsight_py.converters.torch_writer import Operator, Value, Whole, Writer, as_constant, translates, with_axes
+from innsight_py.converters.compositions import broadcast_to, gated, larger, matrix_product, softmax, standardized
+from innsight_py.converters.torch_writer import Operator, translates
+from innsight_py.converters.writer import Value, Writer, as_constant, with_axes
 
 # -- sums, products, constants ---------------------------------------------------------------------------------------
 
@@ -103,43 +104,6 @@ def _matmul(write: Writer, call: Operator) -> Value | None:
     return matrix_product(write, left, right, call.shape)
 
 
-def _small(write: Writer, factor: Value | Tensor) -> Value | Tensor:
-    """Make a constant a matrix or a vector if it can be one, a value otherwise."""
-    if isinstance(factor, Value):
-        return factor
-    while factor.dim() > 2 and factor.shape[0] == 1:
-        factor = factor[0]
-    return factor if factor.dim() <= 2 else write.constant(factor)
-
-
-def matrix_product(write: Writer, left: Any, right: Any, shape: tuple[int, ...]) -> Value | None:
-    """Write a matrix product, of two values or of a value and a constant matrix."""
-    left, right = _small(write, left), _small(write, right)
-    if isinstance(right, Tensor):
-        if right.dim() == 1 and isinstance(left, Value):
-            column = write.layer("Dense", [with_axes(write, left)], (*left.shape[:-1], 1), weight=right[None])
-            return write.reshape(column, shape)
-        if right.dim() != 2 or not isinstance(left, Value):
-            return None
-        return write.layer("Dense", [left], shape, weight=right.T)
-    if len(right.shape) < 2:
-        return None
-    if isinstance(left, Tensor):
-        if left.dim() != 2:
-            return None
-        swap = [*range(len(right.shape) - 2), len(right.shape) - 1, len(right.shape) - 2]
-        turned = write.permute(right, swap)
-        product = write.layer("Dense", [turned], (*turned.shape[:-1], left.shape[0]), weight=left)
-        return write.permute(product, swap)
-    if len(left.shape) < 2:
-        return None
-    pair = [x if len(x.dim) > 1 else write.whole(x) for x in (left, right)]
-    product = write.layer("MatMul", pair, shape)
-    if min(len(x.dim) for x in (left, right)) < 2 and max(len(x.dim) for x in pair) == len(shape):
-        return write.reshape(Whole(product.layer, shape), shape)
-    return product
-
-
 # -- reductions ------------------------------------------------------------------------------------------------------
 
 
@@ -171,15 +135,10 @@ def _min_dim(write: Writer, call: Operator) -> list[Value]:
 
 @translates("maximum", "minimum", writes="Concatenate GlobalPooling Scale Take")
 def _larger(write: Writer, call: Operator) -> Value:
-    sign = 1 if "max" in call.name else -1
-    sides = [v if isinstance(v, Value) else write.constant(v) for v in (call["self"], call["other"])]
-    if sign == -1:
-        sides = [write.scale(side, -1) for side in sides]
-    size = math.prod(call.shape)
-    pair = [write.reshape(broadcast_to(write, side, call.shape), (1, size, 1)) for side in sides]
-    both = write.layer("Concatenate", pair, (1, size, 2), axis=2)
-    larger = write.reshape(write.layer("GlobalPooling", [both], (1, size), method="max"), call.shape)
-    return larger if sign == 1 else write.scale(larger, -1)
+    first, second = (v if isinstance(v, Value) else write.constant(v) for v in (call["self"], call["other"]))
+    if "max" in call.name:
+        return larger(write, (first, second), call.shape)
+    return write.scale(larger(write, (write.scale(first, -1), write.scale(second, -1)), call.shape), -1)
 
 
 @translates(
@@ -262,8 +221,7 @@ def batch_norm(write: Writer, call: Operator) -> Value | None:
 def _layer_norm(write: Writer, call: Operator) -> Value | list[Value]:
     x = call["input"]
     lead = x.shape[: len(x.shape) - len(call["normalized_shape"])]
-    y = write.layer("Standardize", [x], x.shape, groups=math.prod(lead), eps=call["eps"])
-    y = _affine(write, y, call["weight"], call["bias"])
+    y = standardized(write, x, math.prod(lead), call["eps"], call["weight"], call["bias"])
     return [y] if "native" in call.name else y
 
 
@@ -271,8 +229,7 @@ def _layer_norm(write: Writer, call: Operator) -> Value | list[Value]:
 def _rms_norm(write: Writer, call: Operator) -> Value:
     x = call["input"]
     lead = x.shape[: len(x.shape) - len(call["normalized_shape"])]
-    y = write.layer("Standardize", [x], x.shape, groups=math.prod(lead), eps=call["eps"], center=False)
-    return _affine(write, y, call["weight"], None)
+    return standardized(write, x, math.prod(lead), call["eps"], call["weight"], None, center=False)
 
 
 @translates("group_norm", writes="Scale Standardize")
@@ -280,8 +237,8 @@ def _group_norm(write: Writer, call: Operator) -> Value | None:
     x = call["input"]
     if not x.leads:
         return None
-    y = write.layer("Standardize", [x], x.shape, groups=call["num_groups"], eps=call["eps"])
-    return _affine(write, y, _per_channel(call["weight"], x), _per_channel(call["bias"], x))
+    weight, bias = _per_channel(call["weight"], x), _per_channel(call["bias"], x)
+    return standardized(write, x, call["num_groups"], call["eps"], weight, bias)
 
 
 @translates("instance_norm", writes="BatchNorm Scale Standardize")
@@ -291,39 +248,24 @@ def _instance_norm(write: Writer, call: Operator) -> Value | None:
         return None
     if not call["use_input_stats"]:
         return batch_norm(write, call)
-    y = write.layer("Standardize", [x], x.shape, groups=x.dim[0], eps=call["eps"])
-    return _affine(write, y, _per_channel(call["weight"], x), _per_channel(call["bias"], x))
+    weight, bias = _per_channel(call["weight"], x), _per_channel(call["bias"], x)
+    return standardized(write, x, x.dim[0], call["eps"], weight, bias)
 
 
 def _per_channel(values: Tensor | None, x: Value) -> Tensor | None:
     return None if values is None else values.reshape(-1, *[1] * (len(x.dim) - 1))
 
 
-def _affine(write: Writer, x: Value, weight: Tensor | None, bias: Tensor | None) -> Value:
-    return x if weight is None and bias is None else write.scale(x, weight, bias)
-
-
 # -- softmax and attention -------------------------------------------------------------------------------------------
 @translates("softmax.int", "_softmax", "log_softmax.int", "_log_softmax", writes="Activation")
 def _softmax(write: Writer, call: Operator) -> Value:
-    return softmax(write, call["self"], call["dim"], "log_softmax" if "log" in call.name else "softmax", call)
-
-
-def softmax(write: Writer, x: Value, axis: int, name: str, call: Operator | None = None) -> Value:
-    """Write a softmax along an axis of an operator's."""
-    source, at = write.axis(x, axis)
-    if source is x:
-        return write.activation(x, name, call, dim=at - len(x.dim) - 1)
-    out = write.layer("Activation", [source], x.shape, act_name=name, act_params={"dim": at - len(source.dim) - 1})
-    return write.reshape(Whole(out.layer, x.shape), x.shape)
+    x, axis, name = call["self"], call["dim"], "log_softmax" if "log" in call.name else "softmax"
+    return softmax(write, x, axis, name, call.merges_softmax and axis % len(x.shape) == len(x.shape) - 1)
 
 
 @translates("glu", writes="Activation Multiply Take")
 def _glu(write: Writer, call: Operator) -> Value:
-    x = call["self"]
-    half = x.shape[call["dim"]] // 2
-    gate = write.activation(write.take(x, call["dim"], range(half, 2 * half)), "sigmoid")
-    return write.multiply(write.take(x, call["dim"], range(half)), gate)
+    return gated(write, call["self"], call["dim"])
 
 
 @translates("scaled_dot_product_attention", writes="Activation Dense MatMul Scale")

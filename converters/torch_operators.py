@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from innsight_py.converters.torch_writer import TABLE, Operator, Reader, Value, Writer, each, translates, with_axes
+from innsight_py.converters.torch_writer import TABLE, Operator, Reader, each, translates
+from innsight_py.converters.writer import Value, Writer, with_axes
 
 __all__ = ["TABLE"]
 
@@ -177,7 +178,7 @@ def _elementwise(name: str, *params: str) -> Reader:
     def read(write: Writer, call: Operator) -> Value:
         given = {param: call[param] for param in params}
         values = {key: float(value) if isinstance(value, int) else value for key, value in given.items()}
-        return write.activation(call["self"], name, call, **values)
+        return write.activation(call["self"], name, call.merges, **values)
 
     return read
 
@@ -223,7 +224,7 @@ for _operator, _name, _params in (
 def _elu(write: Writer, call: Operator) -> Value | None:
     if call["scale"] != 1 or call["input_scale"] != 1:
         return None
-    return write.activation(call["self"], "elu", call, alpha=float(call["alpha"]))
+    return write.activation(call["self"], "elu", call.merges, alpha=float(call["alpha"]))
 
 
 @translates("clamp", "clamp_min", "clamp_max", "clamp.Tensor", writes="Activation")
@@ -232,7 +233,7 @@ def _clamp(write: Writer, call: Operator) -> Value | None:
     if any(isinstance(b, Value) or (isinstance(b, Tensor) and b.numel() > 1) for b in bounds.values()):
         return None
     params = {key: float(value) for key, value in bounds.items() if value is not None}
-    return write.activation(call["self"], "clamp", call, **params)
+    return write.activation(call["self"], "clamp", call.merges, **params)
 
 
 @translates("prelu", "_prelu_kernel", writes="Activation")
@@ -241,4 +242,4 @@ def _prelu(write: Writer, call: Operator) -> Value | None:
     if not isinstance(weight, Tensor) or (weight.numel() > 1 and not x.leads):
         return None
     slopes = [float(w) for w in weight.double().flatten()]
-    return write.activation(x, "prelu", call, weight=slopes)
+    return write.activation(x, "prelu", call.merges, weight=slopes)

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innsight_py.converters.torch_writer import Operator, Value, Whole, Writer, refuse, translates, without_one
+from innsight_py.converters.compositions import broadcast_to
+from innsight_py.converters.torch_writer import Operator, refuse, translates, without_one
+from innsight_py.converters.writer import Value, Whole, Writer
 
 
 @translates(
@@ -181,15 +183,6 @@ def _split(write: Writer, call: Operator) -> list[Value]:
 @translates("expand", "expand_as", writes="Take")
 def _expand(write: Writer, call: Operator) -> Value:
     return broadcast_to(write, call["self"], call.shape)
-
-
-def broadcast_to(write: Writer, x: Value, shape: tuple[int, ...]) -> Value:
-    """Write copies of a value, as many as a larger shape needs."""
-    x = write.reshape(x, (*[1] * (len(shape) - len(x.shape)), *x.shape))
-    for axis, (n, wanted) in enumerate(zip(x.shape, shape, strict=True)):
-        if n != wanted:
-            x = write.take(x, axis, [0] * wanted)
-    return x
 
 
 @translates("repeat", writes="Take")

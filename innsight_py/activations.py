@@ -40,8 +40,42 @@ def _leaky_derivative(z: Tensor, y: Tensor, params: Mapping[str, Any]) -> Tensor
     return torch.where(z > 0, torch.ones_like(z), torch.full_like(z, params["negative_slope"]))
 
 
-def _prelu(z: Tensor, weight: Sequence[float]) -> Tensor:
-    return F.prelu(z, torch.tensor(weight, dtype=z.dtype, device=z.device))
+def _prelu(z: Tensor, weight: Sequence[float], shape: Sequence[int]) -> Tensor:
+    slopes = torch.tensor(weight, dtype=z.dtype, device=z.device)
+    return torch.where(z > 0, z, z * slopes.reshape(*shape)) if len(shape) else F.prelu(z, slopes)
+
+
+def _general_relu(z: Tensor, negative_slope: float, max_value: float, threshold: float) -> Tensor:
+    above = (z * (z > threshold)).clamp(0, max_value)
+    return above - negative_slope * F.relu(threshold - z) if negative_slope else above
+
+
+def _sparse_plus(z: Tensor) -> Tensor:
+    return torch.where(z <= -1, torch.zeros_like(z), torch.where(z < 1, 0.25 * (z + 1) ** 2, z))
+
+
+def sparsemax_threshold(z: Tensor, axis: int) -> Tensor:
+    """Return the number that, taken off all entries along an axis, leaves positive parts that sum to 1."""
+    down = z.sort(axis, descending=True).values
+    count = torch.arange(1, z.shape[axis] + 1, dtype=z.dtype, device=z.device)
+    count = count.reshape(-1, *[1] * (-1 - (axis if axis < 0 else axis - z.dim())))
+    candidates = (down.cumsum(axis) - 1) / count
+    last = (down > candidates).sum(axis, keepdim=True) - 1
+    return candidates.gather(axis, last)
+
+
+def _sparsemax(z: Tensor, dim: int) -> Tensor:
+    return (z - sparsemax_threshold(z, dim)).clamp(min=0)
+
+
+def _keras_sparsemax(z: Tensor, dim: int) -> Tensor:
+    """Return what Keras (3.15) calls sparsemax: it adds up the cumulative sums, and the result does not sum to 1."""
+    down = z.sort(dim, descending=True).values
+    sums = down.cumsum(dim)
+    count = torch.arange(1, z.shape[dim] + 1, dtype=z.dtype, device=z.device)
+    kept = down > (sums - 1) / count.reshape(-1, *[1] * (-1 - (dim if dim < 0 else dim - z.dim())))
+    threshold = ((sums * kept).sum(dim, keepdim=True) - 1) / kept.sum(dim, keepdim=True)
+    return (z - threshold).clamp(min=0)
 
 
 _KINDS: dict[str, _Kind] = {
@@ -54,6 +88,8 @@ _KINDS: dict[str, _Kind] = {
     "softmax": _Kind(torch.softmax, {"dim": -1}, elementwise=False, probability=True),
     "tanh": _Kind(torch.tanh, derivative=lambda z, y, params: 1 - y * y),
     "log_softmax": _Kind(torch.log_softmax, {"dim": -1}, elementwise=False),
+    "sparsemax": _Kind(_sparsemax, {"dim": -1}, elementwise=False),
+    "keras_sparsemax": _Kind(_keras_sparsemax, {"dim": -1}, elementwise=False),
     "relu6": _Kind(F.relu6),
     "elu": _Kind(F.elu, {"alpha": 1.0}),
     "selu": _Kind(F.selu),
@@ -62,11 +98,15 @@ _KINDS: dict[str, _Kind] = {
     "silu": _Kind(F.silu),
     "mish": _Kind(F.mish),
     "softsign": _Kind(F.softsign),
-    "hardsigmoid": _Kind(F.hardsigmoid),
+    "hardsigmoid": _Kind(lambda z, alpha, beta: (alpha * z + beta).clamp(0, 1), {"alpha": 1 / 6, "beta": 0.5}),
     "hardswish": _Kind(F.hardswish),
     "hardtanh": _Kind(F.hardtanh, {"min_val": -1.0, "max_val": 1.0}),
     "logsigmoid": _Kind(F.logsigmoid),
-    "prelu": _Kind(_prelu, {"weight": (0.25,)}),
+    "prelu": _Kind(_prelu, {"weight": (0.25,), "shape": ()}),  # by channel, or of any shape that broadcasts
+    "general_relu": _Kind(_general_relu, {"negative_slope": 0.0, "max_value": math.inf, "threshold": 0.0}),
+    "squareplus": _Kind(lambda z, b: (z + (z * z + b).sqrt()) / 2, {"b": 4.0}),
+    "sparse_plus": _Kind(_sparse_plus),
+    "tanhshrink": _Kind(F.tanhshrink),
     "threshold": _Kind(F.threshold, {"threshold": 0.0, "value": 0.0}),
     "softshrink": _Kind(F.softshrink, {"lambd": 0.5}),
     "hardshrink": _Kind(F.hardshrink, {"lambd": 0.5}),
@@ -173,10 +213,11 @@ class Activation:
             leaf = z.detach().requires_grad_()
             return torch.autograd.grad(self(leaf).sum(), leaf)[0]
 
-    def vjp(self, g: Tensor, y: Tensor, derivative: Callable[[], Tensor]) -> Tensor:
+    def vjp(self, g: Tensor, z: Callable[[], Tensor], y: Tensor, derivative: Callable[[], Tensor]) -> Tensor:
         """Take the gradient `g` of shape ``(K, B, *dims)`` from the output `y` to the input.
 
-        `derivative` gives the derivative of an element-wise function, which may have been kept from an earlier call.
+        `z` gives the input, `derivative` the derivative of an element-wise function; both may have been kept from an
+        earlier call.
         """
         if self.is_linear:
             return g
@@ -184,9 +225,17 @@ class Activation:
             return g * derivative()
         axis = self.params["dim"]
         axis = axis if axis < 0 else axis - y.dim()
+        if self.name == "sparsemax":
+            kept = (y > 0).to(y.dtype)
+            return kept * (g - (g * kept).sum(axis, keepdim=True) / kept.sum(axis, keepdim=True))
         if self.name == "softmax":
             return y * (g - (g * y).sum(axis, keepdim=True))
-        return g - y.exp() * g.sum(axis, keepdim=True)
+        if self.name == "log_softmax":
+            return g - y.exp() * g.sum(axis, keepdim=True)
+        with torch.enable_grad():
+            leaf = z().detach().requires_grad_()
+            out = self(leaf)
+            return torch.stack([torch.autograd.grad(out, leaf, row.expand_as(out), retain_graph=True)[0] for row in g])
 
     def __repr__(self) -> str:
         changed = {key: value for key, value in self.params.items() if value != self._kind.params[key]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
 import pandas as pd
@@ -104,6 +105,19 @@ class Explanation:
             For another type.
         ImportError
             If xarray is asked for and not installed.
+
+        Examples
+        --------
+        >>> from innsight_py import Converter, run_grad
+        >>> model = {"input_dim": [3], "layers": [{"type": "Dense", "weight": [[1.0, -3.0, 0.0]]}]}
+        >>> result = run_grad(Converter(model, input_names=["age", "dose", "site"]), [[1.0, 1.0, 1.0]])
+        >>> result.get_result().shape
+        (1, 3, 1)
+        >>> result.get_result("data.frame")[["data", "feature", "value"]]
+             data feature  value
+        0  data_1     age    1.0
+        1  data_1    dose   -3.0
+        2  data_1    site    0.0
         """
         return present(self, type)
 
@@ -285,6 +299,7 @@ class Explanation:
         )  # fmt: skip
         return _draw(frame, as_plotly, ax)
 
+    @functools.wraps(plot_global, assigned=(), updated=())
     def boxplot(self, **arguments: Any) -> Any:
         """Draw box plots: `plot_global` for tables and signals; warns where an input is an image.
 
@@ -302,6 +317,14 @@ class Explanation:
         ------
         TypeError, ValueError, ImportError
             As in `plot_global`.
+
+        Examples
+        --------
+        >>> from innsight_py import Converter, run_grad
+        >>> model = {"input_dim": [3], "layers": [{"type": "Dense", "weight": [[1.0, -3.0, 0.0]]}]}
+        >>> result = run_grad(Converter(model), [[1.0, 1.0, 1.0], [0.0, 2.0, 1.0]], times_input=True)
+        >>> result.boxplot(preprocess_fun=lambda x: x).frame.panels[0, 0, 0].boxes.median
+        array([ 0.5, -4.5,  0. ])
         """
         from innsight_py.plots.build import warn_of_images
 
@@ -309,7 +332,7 @@ class Explanation:
         return self.plot_global(**arguments)
 
     @staticmethod
-    def _check_backend(as_plotly: bool, ax: Sequence[Any] | None) -> None:
+    def _check_backend(as_plotly: bool, ax: Any) -> None:
         if not as_plotly:
             return
         if ax is not None:

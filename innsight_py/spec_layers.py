@@ -267,11 +267,15 @@ class AdaptivePooling(LayerSpec):
 
 
 class GlobalPooling(LayerSpec):
-    """The mean or maximum of each channel over all positions."""
+    """The mean or maximum of each channel over all positions.
+
+    With `winner_always` the maximum takes all even where a method is told that it is not to, as in R.
+    """
 
     type: Literal["GlobalPooling"]
     method: Literal["average", "max"]
     keepdims: Flag = False
+    winner_always: Flag = False
 
 
 class BatchNorm(LayerSpec):

@@ -16,3 +16,4 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("default")
 torch.set_num_threads(1)
+os.environ.setdefault("KERAS_BACKEND", "torch")  # nox -s tests_tensorflow sets another

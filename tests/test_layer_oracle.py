@@ -20,8 +20,10 @@ import pytest
 import torch
 from oracle import ACTIVATIONS, Oracle
 
+from innsight_py import activations
 from innsight_py.graph import ConvertedModel
 from innsight_py.layers import DeepLiftRule, LRPRule, UnsupportedLayerError
+from innsight_py.layers.activation import sparsemax_multiplier
 from innsight_py.spec import check_spec
 
 SETTINGS = ("double", "double-grid", "float-grid")
@@ -466,3 +468,21 @@ def test_the_grid_meets_the_branches_for_exact_equality():
             (bench(c, "linear", "double-grid").oracle.output(bench(c, "linear", "double-grid").xs) == 0).sum()
         )
     assert min(met.values()) >= 3, met
+
+
+def sparse(rows: torch.Tensor) -> torch.Tensor:
+    return activations.Activation("sparsemax")(rows)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
+def test_sparsemax_keeps_the_sum_and_is_the_gradient_where_nothing_differs(scale):
+    rng = torch.Generator().manual_seed(5)
+    z, z_ref = (scale * torch.randn(50, 6, generator=rng, dtype=torch.float64) for _ in range(2))
+    m = torch.randn(3, 1, 6, generator=rng, dtype=torch.float64).expand(3, 50, 6)
+    found = sparsemax_multiplier(m, z, z_ref, -1)
+    torch.testing.assert_close((found * (z - z_ref)).sum(-1), (m * (sparse(z) - sparse(z_ref))).sum(-1))
+    near = sparsemax_multiplier(m, z, z.clone(), -1)
+    jacobians = torch.stack([torch.autograd.functional.jacobian(lambda v: sparse(v[None])[0], row) for row in z])
+    torch.testing.assert_close(near, torch.einsum("kbo,boi->kbi", m, jacobians))
+    vjp = activations.Activation("sparsemax").vjp(m, lambda: z, sparse(z), lambda: z)
+    torch.testing.assert_close(vjp, near)

@@ -192,6 +192,8 @@ def test_images_stand_upright():
     assert blue == 255
     assert red == green == pytest.approx(255 * (1 - 2 / 7), abs=2)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Image Width", "Image Height")
+    assert ax.get_ylim() == (5.5, 0.5)  # counted from the top
+    assert image(ax).get_extent() == [0.5, 3.5, 5.5, 0.5]
 
 
 def test_colour_bars_have_numbers():
@@ -215,6 +217,9 @@ def test_colour_bars_have_numbers():
     }
     display = result.plot_global(preprocess_fun=lambda x: -x.abs())
     assert colour_bar(display.axes[0, 0, 0]).get_ylim()[1] == 0
+    display = result.plot_global(preprocess_fun=lambda x: 0 * x)  # the scale of zeros has no other number
+    render(display)
+    assert [label.get_text() for label in colour_bar(display.axes[0, 0, 0]).get_yticklabels()] == ["0"]
 
 
 def test_boxes():
@@ -423,6 +428,11 @@ def test_peaks_of_long_signals_are_seen():
     pixels = np.asarray(render(display).buffer_rgba())[..., :3].astype(int)
     red = (pixels[..., 0] > 200) & (pixels[..., 1] < 120)
     assert red.any(1).sum() > 50  # a column of it, most of the panel high
+    (ax,) = display.axes.flat
+    (drawn,) = find(ax, "bars")
+    edge = drawn.get_linewidth()[0] * display.figure.dpi / 72
+    assert ax.get_window_extent().width / 1000 + edge > 1  # pixels
+    np.testing.assert_array_equal(drawn.get_edgecolor()[333], to_rgba("red"))
 
 
 # -- the display ----------------------------------------------------------------------------------------------------

@@ -54,6 +54,29 @@ def check_forward(layer: dict, dim: tuple[int, ...], expected: torch.Tensor) -> 
 
 # -- what each key means ----------------------------------------------------------------------------------------
 
+
+def rowwise(function, z):
+    return torch.stack([tensor(function(row.tolist())) for row in z])
+
+
+def onto_simplex(row):
+    """Project numbers onto those that are not negative and sum to 1, by bisection."""
+    low, high = min(row) - 1, max(row)
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(max(v - middle, 0) for v in row) > 1 else (low, middle)
+    return [max(v - low, 0) for v in row]
+
+
+def as_keras(row):
+    """Compute what Keras 3.15 has for its sparsemax, number by number."""
+    down = sorted(row, reverse=True)
+    sums = [sum(down[: k + 1]) for k in range(len(row))]
+    kept = [k for k in range(len(row)) if down[k] - (sums[k] - 1) / (k + 1) > 0]
+    threshold = (sum(sums[k] for k in kept) - 1) / len(kept)
+    return [max(v - threshold, 0) for v in row]
+
+
 ACTIVATIONS = {
     "linear": lambda z: z,
     "relu": torch.relu,
@@ -97,6 +120,12 @@ ACTIVATIONS = {
     "erf": torch.erf,
     "atan": torch.atan,
     "sign": lambda z: (z > 0).double() - (z < 0).double(),
+    "sparsemax": lambda z: rowwise(onto_simplex, z),
+    "keras_sparsemax": lambda z: rowwise(as_keras, z),
+    "general_relu": F.relu,
+    "squareplus": lambda z: z / 2 + (z * z / 4 + 1).sqrt(),
+    "sparse_plus": lambda z: torch.where(z > 1, z, torch.where(z < -1, 0, ((z + 1) / 2) ** 2)),
+    "tanhshrink": lambda z: z - z.tanh(),
 }
 WITH_PARAMS = [
     ("leaky_relu", {"negative_slope": 0.3}, lambda z: torch.where(z > 0, z, 0.3 * z)),
@@ -114,6 +143,15 @@ WITH_PARAMS = [
     ("hardshrink", {"lambd": 0.2}, lambda z: torch.where(z.abs() > 0.2, z, 0)),
     ("clamp", {"min": -0.2, "max": 0.4}, lambda z: z.clamp(-0.2, 0.4)),
     ("pow", {"exponent": 3.0}, lambda z: z * z * z),
+    ("hardsigmoid", {"alpha": 0.2, "beta": 0.4}, lambda z: (0.2 * z + 0.4).clamp(0, 1)),
+    ("squareplus", {"b": 1.0}, lambda z: z / 2 + (z * z / 4 + 0.25).sqrt()),
+    ("general_relu", {"max_value": 0.5}, lambda z: z.clamp(0, 0.5)),
+    (
+        "general_relu",
+        {"negative_slope": 0.1, "threshold": 0.3, "max_value": 0.6},
+        lambda z: torch.where(z > 0.6, 0.6, torch.where(z > 0.3, z, 0.1 * (z - 0.3))),
+    ),
+    ("prelu", {"weight": (0.3,), "shape": (1,)}, lambda z: torch.where(z > 0, z, 0.3 * z)),
 ]
 
 

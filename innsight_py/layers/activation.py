@@ -35,14 +35,18 @@ class Activation(Layer):
     ) -> list[Tensor | None]:
         """Multiply by the slope between reference and input, for both rules; by 0 where the two are equal, as R.
 
-        A softmax has the rule of `softmax_multiplier`.
+        A softmax has the rule of `softmax_multiplier`, a sparsemax that of `sparsemax_multiplier`.
         """
         if skip_activation or self.activation.is_linear:
             return [m]
         if self.activation.is_elementwise:
             return [m * at.once_with(ref, "slope", lambda: self._slope(at, ref))]
+        if self.activation.name == "keras_sparsemax":
+            raise self._unsupported("DeepLift")
         axis = self.activation.params["dim"]
         axis = axis if axis < 0 else axis - at.output.dim()
+        if self.activation.name == "sparsemax":
+            return [sparsemax_multiplier(m, at.inputs[0], ref.inputs[0], axis)]
         return [softmax_multiplier(m, at.inputs[0], ref.inputs[0], axis, log=self.activation.name == "log_softmax")]
 
     def _slope(self, at: Record, ref: Record) -> Tensor:
@@ -83,6 +87,21 @@ def softmax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int, log: bool
     if not log:
         m = m * torch.maximum(below, below_ref).exp() * _secant_below(below, below_ref)
     return m - weight * m.sum(axis, keepdim=True)
+
+
+def sparsemax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int) -> Tensor:
+    r"""Take DeepLift's multiplier through ``max(z - t(z), 0)``, t being what makes the entries sum to 1.
+
+    With :math:`\kappa_i` the slope of the positive part between reference and input, the entries sum to 1 at both, so
+    that :math:`\sum_i \kappa_i (\Delta z_i - \Delta t) = 0`: t moves by the mean of the logits weighted with
+    :math:`\kappa`, which is exact, and
+
+    .. math:: m_i^z = \kappa_i m_i - \frac{\kappa_i}{\sum_j \kappa_j} \sum_j \kappa_j m_j
+    """
+    u, u_ref = (x - activations.sparsemax_threshold(x, axis) for x in (z, z_ref))
+    slopes = rescale_factor(activations.Activation("relu"), u, u_ref, u.clamp(min=0), u_ref.clamp(min=0))
+    passed = slopes * m
+    return passed - slopes / slopes.sum(axis, keepdim=True) * passed.sum(axis, keepdim=True)
 
 
 def _secant_below(a: Tensor, b: Tensor) -> Tensor:

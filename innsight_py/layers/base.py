@@ -129,7 +129,7 @@ class Layer(nn.Module):
     def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor | None]:
         """Take the gradient with respect to the output (or preactivation) to the inputs."""
         if not skip_activation:
-            g = self.activation.vjp(g, at.output, lambda: self._derivative(at))
+            g = self.activation.vjp(g, lambda: at.preactivation, at.output, lambda: self._derivative(at))
         return self.pullback(g, at)
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:

@@ -207,6 +207,8 @@ class _Winner(Layer):
     Where the winner is not to take all, the layer is treated as the mean over the same window.
     """
 
+    winner_always = False
+
     def winners(self, x: Tensor) -> Tensor:
         """Return for each output the flat position of its winner among the channel's inputs."""
         raise NotImplementedError
@@ -235,7 +237,7 @@ class _Winner(Layer):
         return [pulled.reshape(*shape[:2], channels, *size)]
 
     def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
-        if rule.winner_takes_all:
+        if rule.winner_takes_all or self.winner_always:
             return self.pullback(r, at)
         average = self._average()
         (x,) = at.inputs
@@ -245,7 +247,7 @@ class _Winner(Layer):
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
     ) -> list[Tensor | None]:
-        if rule.winner_takes_all:
+        if rule.winner_takes_all or self.winner_always:
             return self.pullback(m, at)
         average = self._average()
         dx, dy = at.inputs[0] - ref.inputs[0], at.output - ref.output
@@ -350,7 +352,7 @@ class GlobalMaxPooling(_Winner):
 
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
-        self.keepdims = layer.keepdims
+        self.keepdims, self.winner_always = layer.keepdims, layer.winner_always
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return _over_positions(torch.amax, inputs[0], self.keepdims)

@@ -131,6 +131,7 @@ def _image(panel: Image, ax: Axes) -> None:
         ax.imshow(panel.background, cmap="gray", vmin=0, vmax=1, **frame)
         colours = OVERLAY
     ax.imshow(panel.values, cmap=colours, norm=Normalize(-limit, limit), **frame)
+    ax.set_anchor("N")  # strips of one row stand at one height
     ax.grid(False)
 
 
@@ -215,7 +216,7 @@ def draw_axes(panel: Panel, ax: Axes, inches: float, bottom: bool, left: bool, t
         ax.tick_params(axis="x", labelbottom=False, length=0)
     if isinstance(panel, Image):
         height = panel.axes[0]
-        rows = height.ticks(panel.size[1])
+        rows = height.ticks(2 * panel.size[1])  # below each other numbers need half the room
         ax.set_yticks(rows.positions, rows.labels)
     ax.tick_params(axis="y", labelleft=left, length=2 if left else 0)
     if titled:
@@ -271,7 +272,7 @@ def draw_colour_bar(panel: Image, ax: Axes) -> None:
     low, high = (float(f(panel.values, 0.0)) for f in (_lowest, _highest))
     ends = (-limit if low < 0 else 0.0, limit if high > 0 or low == 0 else 0.0)
     scale.set_ylim(*ends)
-    ticks = sorted({ends[0], 0.0, ends[1]})
+    ticks = sorted({ends[0], 0.0, ends[1]}) if panel.limit else [0.0]
     scale.yaxis.set_major_locator(FixedLocator(ticks))
     scale.yaxis.set_major_formatter(FuncFormatter(_scale_tick))
     scale.minorticks_off()

@@ -180,7 +180,8 @@ class _Source:
         array = x.cpu().numpy()
         if array.ndim > 2:
             array = aggregate(array, 1 if explanation.channels_first else array.ndim - 1)
-        return array
+        known = np.isfinite(array)
+        return array if known.all() else np.where(known, array, np.nan)  # infinite values have no place on a scale
 
 
 def _sources(
@@ -209,9 +210,7 @@ def _inputs(explanation: Explanation) -> int:
 
 def _magnitude(x: np.ndarray | None) -> float:
     """Return the largest magnitude, 0 where there is none."""
-    if x is None or not x.size or bool(np.isnan(x).all()):
-        return 0.0
-    return float(np.nanmax(np.abs(x)))
+    return 0.0 if x is None else float(np.nan_to_num(np.abs(x)).max(initial=0.0))
 
 
 def _order(

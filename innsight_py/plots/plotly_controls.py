@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ SCALES = {
 } | {"RdBu": "RdBu_r"}  # fmt: skip
 
 
+@functools.cache
 def colour_scale(name: str, clear: bool) -> list[list[Any]]:
     """Return a scale of colours: shares of the range, and a colour each.
 
@@ -135,11 +137,11 @@ class Controls:
         return {"label": name, "method": "relayout", "args": [scales]}
 
     def _image_button(self, kind: str) -> dict[str, Any]:
-        traces = [i for i, layer in enumerate(self.layers) if layer.trace.name.startswith("image")]
+        traces = [i for i, layer in enumerate(self.layers) if layer.trace["name"].startswith("image")]
         change: dict[str, Any] = {"type": kind}
         if kind == "contour":
-            clear = [_is_clear(self.scales[self.layers[i].trace.coloraxis]) for i in traces]
-            change |= _contours([self.layers[i].trace.zmax for i in traces], clear)
+            clear = [_is_clear(self.scales[self.layers[i].trace["coloraxis"]]) for i in traces]
+            change |= _contours([self.layers[i].trace["zmax"] for i in traces], clear)
         # Another type makes plotly choose the ranges anew, and images would stand on their heads.
         ranges = {key: limits for i in traces for key, limits in self._ranges(self.layers[i]).items()}
         return {"label": kind.capitalize(), "method": "update", "args": [change, ranges, traces]}
@@ -147,8 +149,8 @@ class Controls:
     def _ranges(self, layer: Layer) -> dict[str, list[float]]:
         """Return the ranges of the axes of an image that shows all of it, the first row on top."""
         heatmap = layer.trace
-        width, height = (f"{axis[0]}axis{axis[1:]}.range" for axis in (heatmap.xaxis, heatmap.yaxis))
-        return {width: [-0.5, len(heatmap.x) - 0.5], height: [len(heatmap.y) - 0.5, -0.5]}
+        width, height = (f"{axis[0]}axis{axis[1:]}.range" for axis in (heatmap["xaxis"], heatmap["yaxis"]))
+        return {width: [-0.5, len(heatmap["x"]) - 0.5], height: [len(heatmap["y"]) - 0.5, -0.5]}
 
     def _quantile_step(self, q: int, label: str) -> dict[str, Any]:
         change: dict[str, Any] = {}

@@ -81,7 +81,7 @@ class _Drawing:
             self._decorate(i, j)
         controls = Controls(self.frame, self.layers, self.scales)
         for layer in self.layers:
-            layer.trace.visible = controls.is_shown(layer)
+            layer.trace["visible"] = controls.is_shown(layer)
         self._add_controls(controls)
         return go.Figure(
             [layer.trace for layer in self.layers],

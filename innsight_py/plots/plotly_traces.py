@@ -9,7 +9,6 @@ from functools import singledispatch
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from innsight_py.plots.frame import QUANTILES, Bars, Boxes, Empty, Image, Panel
 
@@ -30,13 +29,21 @@ _MOST_OUTLINES = 60
 _NUMBER = ".4~g"
 
 
+#: As plotly writes it.
+Trace = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Layer:
     """A trace, and for which choices of a control it is shown (none: always)."""
 
-    trace: Any
+    trace: Trace
     control: str = ""
     choices: tuple[str, ...] = ()
+
+
+def _trace(kind: str, name: str, **keys: Any) -> Trace:
+    return {"type": kind, "name": name, **keys}
 
 
 @singledispatch
@@ -66,11 +73,16 @@ def _bars(panel: Bars, coloraxis: str) -> Iterator[Layer]:
         "line": {"width": 0.5 if len(panel.axis) <= _MOST_OUTLINES else 0, "color": _OUTLINE},
     }
     yield Layer(
-        go.Bar(
-            name="bars", x=panel.axis.positions, y=panel.values, width=0.85 if panel.axis.named else 1.0,
-            marker=marker, **_hover(panel, f"%{{y:{_NUMBER}}}", panel.axis.labels),
+        _trace(
+            "bar",
+            "bars",
+            x=panel.axis.positions,
+            y=panel.values,
+            width=0.85 if panel.axis.named else 1.0,
+            marker=marker,
+            **_hover(panel, f"%{{y:{_NUMBER}}}", panel.axis.labels),
         )
-    )  # fmt: skip
+    )
 
 
 # -- many instances -----------------------------------------------------------------------------------------------
@@ -82,10 +94,20 @@ def _boxes(panel: Boxes, coloraxis: str) -> Iterator[Layer]:
     if panel.dense:
         for trace in _bands(panel):
             yield Layer(trace, "box_violin", (BANDS,))
-    box = go.Box(
-        name="boxes", x=x, q1=boxes.q1, median=boxes.median, q3=boxes.q3, lowerfence=boxes.low, upperfence=boxes.high,
-        width=0.7, fillcolor=_BOX, line=_line(panel), hoverinfo="skip",
-    )  # fmt: skip
+    box = _trace(
+        "box",
+        "boxes",
+        x=x,
+        q1=boxes.q1,
+        median=boxes.median,
+        q3=boxes.q3,
+        lowerfence=boxes.low,
+        upperfence=boxes.high,
+        width=0.7,
+        fillcolor=_BOX,
+        line=_line(panel),
+        hoverinfo="skip",
+    )
     yield Layer(box, "box_violin", (BOXPLOT,) if panel.dense else (BOXPLOT, BANDS))
     for violin in _violins(panel):
         yield Layer(violin, "box_violin", (VIOLIN,))
@@ -96,28 +118,33 @@ def _boxes(panel: Boxes, coloraxis: str) -> Iterator[Layer]:
     if len(places):
         hover = _hover(panel, f"%{{y:{_NUMBER}}} (outlier)", [panel.axis.labels[i - 1] for i in places])
         marker = {"color": _DARK, "size": 3 if panel.dense else 4, "opacity": 0.3 if panel.dense else 0.8}
-        yield Layer(go.Scatter(name="outliers", x=places, y=values, mode="markers", marker=marker, **hover))
+        yield Layer(_trace("scatter", "outliers", x=places, y=values, mode="markers", marker=marker, **hover))
 
 
-def _violins(panel: Boxes) -> Iterator[go.Violin]:
+def _violins(panel: Boxes) -> Iterator[Trace]:
     """Give a trace for each place, as in a single trace one narrow distribution makes all others thin lines."""
     x, values = panel.axis.positions, _compact(panel.values)
     keys: dict[str, Any] = {
-        "name": "violins", "width": 0.8, "scalemode": "width", "spanmode": "hard", "points": False, "fillcolor": _BOX,
-        "line": _line(panel), "hoverinfo": "skip",
-    }  # fmt: skip
+        "width": 0.8,
+        "scalemode": "width",
+        "spanmode": "hard",
+        "points": False,
+        "fillcolor": _BOX,
+        "line": _line(panel),
+        "hoverinfo": "skip",
+    }
     if panel.dense:
-        yield go.Violin(x=np.tile(x, len(values)), y=values.ravel(), **keys)
+        yield _trace("violin", "violins", x=np.tile(x, len(values)), y=values.ravel(), **keys)
         return
     for place, column in zip(x, values.T, strict=True):
-        yield go.Violin(x0=int(place), y=column, scalegroup=f"place {place}", **keys)
+        yield _trace("violin", "violins", x0=int(place), y=column, scalegroup=f"place {place}", **keys)
 
 
 def _line(panel: Boxes) -> dict[str, Any]:
     return {"color": _DARK, "width": 0.4 if panel.dense else 1}
 
 
-def _statistics(panel: Boxes) -> go.Bar:
+def _statistics(panel: Boxes) -> Trace:
     """Return bars that nobody sees: where the pointer is on a box, a violin or the bands, they tell its statistics."""
     boxes = panel.boxes
     texts = np.stack([boxes.median, boxes.q1, boxes.q3, boxes.low, boxes.high], -1)
@@ -127,22 +154,29 @@ def _statistics(panel: Boxes) -> go.Bar:
     )
     hover = _hover(panel, value, panel.axis.labels, texts)
     margin = 0.015 * (panel.value_limits[1] - panel.value_limits[0])  # so that the pointer finds flat ones too
-    return go.Bar(
-        name="statistics", x=panel.axis.positions, y=boxes.high - boxes.low + 2 * margin, base=boxes.low - margin,
-        width=1.0 if panel.dense else 0.7, marker={"opacity": 0}, hoverlabel={"bgcolor": _DARK}, **hover,
-    )  # fmt: skip
+    return _trace(
+        "bar",
+        "statistics",
+        x=panel.axis.positions,
+        y=boxes.high - boxes.low + 2 * margin,
+        base=boxes.low - margin,
+        width=1.0 if panel.dense else 0.7,
+        marker={"opacity": 0},
+        hoverlabel={"bgcolor": _DARK},
+        **hover,
+    )
 
 
-def _bands(panel: Boxes) -> Iterator[go.Scatter]:
+def _bands(panel: Boxes) -> Iterator[Trace]:
     x, boxes = panel.axis.positions, panel.boxes
-    keys: dict[str, Any] = {"name": "bands", "x": x, "mode": "lines", "hoverinfo": "skip"}
+    keys: dict[str, Any] = {"x": x, "mode": "lines", "hoverinfo": "skip"}
     for low, high, colour in ((boxes.low, boxes.high, _LIGHT_BAND), (boxes.q1, boxes.q3, _DARK_BAND)):
-        yield go.Scatter(y=low, line={"width": 0}, **keys)
-        yield go.Scatter(y=high, line={"width": 0}, fill="tonexty", fillcolor=colour, **keys)
-    yield go.Scatter(y=boxes.median, line={"width": 1.2, "color": _DARK}, **keys)
+        yield _trace("scatter", "bands", y=low, line={"width": 0}, **keys)
+        yield _trace("scatter", "bands", y=high, line={"width": 0}, fill="tonexty", fillcolor=colour, **keys)
+    yield _trace("scatter", "bands", y=boxes.median, line={"width": 1.2, "color": _DARK}, **keys)
 
 
-def _data_point(panel: Boxes, label: str, values: np.ndarray) -> go.Scatter:
+def _data_point(panel: Boxes, label: str, values: np.ndarray) -> Trace:
     """Return the line of one instance, or a level line across each box."""
     x, y, labels = panel.axis.positions, values, list(panel.axis.labels)
     if not panel.dense:
@@ -150,10 +184,15 @@ def _data_point(panel: Boxes, label: str, values: np.ndarray) -> go.Scatter:
         x = np.stack([x - 0.375, x, x + 0.375, gap], -1).ravel()
         y = np.stack([values, values, values, gap], -1).ravel()
         labels = [name for name in labels for _ in range(4)]
-    return go.Scatter(
-        name=f"data point {label}", x=x, y=y, mode="lines", line={"color": _MARK, "width": 1 if panel.dense else 2.5},
+    return _trace(
+        "scatter",
+        f"data point {label}",
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": _MARK, "width": 1 if panel.dense else 2.5},
         **_hover(panel, f"%{{y:{_NUMBER}}} ({label})", labels),
-    )  # fmt: skip
+    )
 
 
 # -- images -------------------------------------------------------------------------------------------------------
@@ -164,9 +203,17 @@ def _image(panel: Image, coloraxis: str) -> Iterator[Layer]:
     if panel.background is not None:
         grey = [[0, "black"], [1, "white"]]
         yield Layer(
-            _heatmap(panel, panel.background, "background", colorscale=grey, zmin=0, zmax=1, showscale=False,
-                     hoverinfo="skip")
-        )  # fmt: skip
+            _heatmap(
+                panel,
+                panel.background,
+                "background",
+                colorscale=grey,
+                zmin=0,
+                zmax=1,
+                showscale=False,
+                hoverinfo="skip",
+            )
+        )
     shown = [("", panel.values, panel.limit)]
     if panel.quantiles is not None and panel.quantile_limits is not None:
         shown = list(zip(QUANTILE_LABELS, panel.quantiles, panel.quantile_limits, strict=True))
@@ -178,9 +225,9 @@ def _image(panel: Image, coloraxis: str) -> Iterator[Layer]:
         yield Layer(heatmap, "quantile", (label,)) if label else Layer(heatmap)
 
 
-def _heatmap(panel: Image, values: np.ndarray, name: str, **keys: Any) -> go.Heatmap:
+def _heatmap(panel: Image, values: np.ndarray, name: str, **keys: Any) -> Trace:
     height, width = (distinct(axis.labels) for axis in panel.axes)
-    return go.Heatmap(name=name, x=width, y=height, z=_compact(values), **keys)
+    return _trace("heatmap", name, x=width, y=height, z=_compact(values), **keys)
 
 
 def _compact(values: np.ndarray) -> np.ndarray:

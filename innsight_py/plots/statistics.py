@@ -13,7 +13,7 @@ REACH = 1.5
 
 
 def box_statistics(values: np.ndarray) -> BoxStatistics:
-    """Compute box plots of values ``(instances, n)``, NaN left out.
+    """Compute box plots of values ``(instances, n)``, NaN left out; as ggplot2's, no whisker ends inside its box.
 
     Examples
     --------
@@ -28,11 +28,11 @@ def box_statistics(values: np.ndarray) -> BoxStatistics:
     beyond = ~inside & ~np.isnan(values)
     instances, places = np.nonzero(beyond)
     return BoxStatistics(
-        low=np.where(inside, values, np.inf).min(0),
+        low=np.where(inside, values, q1).min(0),
         q1=q1,
         median=median,
         q3=q3,
-        high=np.where(inside, values, -np.inf).max(0),
+        high=np.where(inside, values, q3).max(0),
         outliers=(places + 1, values[instances, places]),
     )
 

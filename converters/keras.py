@@ -1,0 +1,336 @@
+"""The door for Keras models: Keras 3 on any backend, and ``tf_keras``.
+
+A functional or sequential model is read from its graph: the calls of its layers, in an order in which each comes
+after those that it needs; a model among the layers is read in the same way, in its place. What each class of layers
+becomes is in the tables of `keras_layers`, `keras_spatial` and `keras_activations`. Nothing of Keras is imported here:
+a model that arrives has brought it.
+
+A model of which the graph is not known, because its class has a ``call`` of its own, goes through the PyTorch door if
+its backend is PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from innsight_py.converters import keras_activations, keras_layers, keras_spatial  # noqa: F401 (fill the tables)
+from innsight_py.converters import torch as torch_door
+from innsight_py.converters.keras_original import Original, every_layer, framework, history, input_structure, rebuilt
+from innsight_py.converters.keras_writer import Call, KerasValue, KerasWriter
+from innsight_py.converters.writer import Value
+from innsight_py.spec import SpecError
+
+Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+Values = Callable[[Sequence[Tensor]], Mapping[str, Tensor]]
+#: A symbolic tensor: the layer that made it, the number of the call, the number of the result.
+Key = tuple[int, int, int]
+
+
+def read(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> tuple[dict[str, Any], Run, Values]:
+    """Read a Keras model and write its model spec.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional or sequential model that is built; on the torch backend any model.
+    input_dim : tuple of tuple of int, optional
+        Shapes without the batch axis, channels first. Needed where the model leaves a size open.
+
+    Returns
+    -------
+    spec : dict
+        A model spec.
+    run : callable
+        Runs the model, to compare the converted one with.
+    values : callable
+        Gives the value of every layer for one row, by name, to find the first that differs.
+
+    Raises
+    ------
+    ValueError
+        If the model is not built, leaves sizes open, or has a layer without a translation.
+    """
+    if not _has_graph(model):
+        return _without_graph(model, input_dim)
+    formats = _input_formats(model)
+    moved = [_moves(tensor, formats) for tensor in model.inputs]
+    shapes = _shapes(model, input_dim, moved)
+    if _must_be_rebuilt(model):
+        model = rebuilt(model, "float32", shapes)
+    translation = _Translation(model, shapes, moved)
+    original = Original(model, shapes, moved, [x.moved for x in translation.results])
+
+    def values(inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        return original.values(inputs, translation.tensors)
+
+    return translation.spec(), original.run, values
+
+
+def _has_graph(model: Any) -> bool:
+    """Tell whether a model is functional or sequential, and computes what its graph says."""
+    kinds = [cls for cls in type(model).__mro__ if cls.__name__ in ("Functional", "Sequential")]
+    caller = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
+    own = caller.__module__.partition(".")[0] not in ("keras", "tf_keras")
+    if not kinds or own:
+        return False
+    if not getattr(model, "inputs", None):
+        raise SpecError(
+            f"The Keras model '{model.name}' is not built: start it with keras.Input(shape), call "
+            "'model.build((None, ...))', or run it on data once."
+        )
+    return True
+
+
+def _without_graph(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> tuple[dict[str, Any], Run, Values]:
+    """Read a model with a ``call`` of its own through the PyTorch door, if it is made of PyTorch."""
+    keras = framework(model)
+    if not isinstance(model, nn.Module):
+        raise SpecError(
+            f"The Keras model '{model.name}' ({type(model).__name__}) computes in a 'call' of its own, of which Keras "
+            "keeps no graph. Such a model can be converted on the torch backend (set KERAS_BACKEND=torch before Keras "
+            "is imported, and load the model's weights), or write it as a functional model."
+        )
+    if not model.built:
+        raise SpecError(f"The Keras model '{model.name}' is not built: run it on data once.")
+    if input_dim is None:
+        raise ValueError(
+            f"Argument 'input_dim': the Keras model '{model.name}' ({type(model).__name__}) computes in a 'call' of "
+            "its own and does not know the shape of its inputs; give it, channels first."
+        )
+    last = keras.config.image_data_format() == "channels_last"
+    wrapped = _ChannelsFirst(model, last)
+    # The model is traced as it is: Keras copies models through their configuration, which a class must provide for.
+    spec, _, _ = torch_door.read_private(wrapped, input_dim)
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        if inputs[0].dtype != torch.float32:
+            raise RuntimeError("the model itself has single precision")  # and it is the user's: a copy might differ
+        with torch.no_grad():
+            return [x if x.dim() > 1 else x.unsqueeze(-1) for x in tree_leaves(wrapped(*inputs))]
+
+    return spec, run, lambda inputs: {}
+
+
+class _ChannelsFirst(nn.Module):
+    """A Keras model on PyTorch that is given, and gives back, values channels first."""
+
+    def __init__(self, model: Any, channels_last: bool) -> None:
+        super().__init__()
+        self.model, self.channels_last = model, channels_last
+
+    def forward(self, *inputs: Tensor) -> Any:
+        arranged = [x.movedim(1, -1) if self.channels_last and x.dim() > 2 else x for x in inputs]
+        out = self.model(arranged[0] if len(arranged) == 1 else arranged, training=False)
+        leaves = tree_leaves(out)
+        moved = [x.movedim(-1, 1) if self.channels_last and x.dim() > 2 else x for x in leaves]
+        return moved[0] if len(moved) == 1 else moved
+
+
+# -- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def _input_formats(model: Any) -> dict[str, str]:
+    """Return the data format of each layer that has one and depends on more than its own choice (flattening is not)."""
+    return {
+        layer.name: layer.data_format
+        for layer in every_layer(model)
+        if hasattr(layer, "data_format") and type(layer).__name__ != "Flatten"
+    }
+
+
+def _moves(tensor: Any, formats: Mapping[str, str]) -> bool:
+    """Tell whether an input has its channels last, in Keras's way, unless all layers of the model say otherwise."""
+    return len(tensor.shape) > 2 and (not formats or "channels_last" in formats.values())
+
+
+def _shapes(
+    model: Any, input_dim: tuple[tuple[int, ...], ...] | None, moved: Sequence[bool]
+) -> list[tuple[int, ...]]:  # fmt: skip
+    """Return the shape of each input in Keras's order, completed by what the user says."""
+    own = [tuple(tensor.shape)[1:] for tensor in model.inputs]
+    if input_dim is not None and len(input_dim) == len(own):
+        given = [(*dim[1:], dim[0]) if m and len(dim) > 1 else dim for dim, m in zip(input_dim, moved, strict=True)]
+        if all(
+            len(a) == len(b) and all(n in (None, m) for n, m in zip(a, b, strict=True))
+            for a, b in zip(own, given, strict=True)
+        ):
+            return given
+    if any(n is None for dim in own for n in dim):
+        told = "" if input_dim is None else f"; {list(map(list, input_dim))} does not fit"
+        raise ValueError(
+            f"Argument 'input_dim': the Keras model '{model.name}' leaves sizes of its inputs open "
+            f"({', '.join(str(dim) for dim in own)}, channels last); give them, channels first{told}."
+        )
+    return [tuple(int(n) for n in dim) for dim in own]
+
+
+def _must_be_rebuilt(model: Any) -> bool:
+    """Tell whether inputs have open sizes, a fixed batch, or are not floating-point numbers."""
+    for tensor in model.inputs:
+        shape = tuple(tensor.shape)
+        kind = getattr(tensor.dtype, "name", None) or str(tensor.dtype)
+        if None in shape[1:] or shape[0] is not None or not kind.startswith(("float", "bfloat")):
+            return True
+    return False
+
+
+# -- the graph -------------------------------------------------------------------------------------------------------
+
+
+class _Translation:
+    """Goes through the calls of a Keras model and writes the layers of each."""
+
+    def __init__(self, model: Any, shapes: Sequence[tuple[int, ...]], moved: Sequence[bool]) -> None:
+        self.write = KerasWriter()
+        inputs = []
+        for i, (shape, m) in enumerate(zip(shapes, moved, strict=True), start=1):
+            dim = (shape[-1], *shape[:-1]) if m else shape
+            inputs.append(KerasValue(Value(f"input_{i}", (1, *dim)), m))
+        self.dims = [x.value.dim for x in inputs]
+        self.tensors: dict[str, tuple[Any, bool]] = {}  # of the outermost graph: by the name of the layer
+        self.results = self._graph(model, inputs, "", [True] * len(model.outputs))
+
+    def spec(self) -> dict[str, Any]:
+        """Return the model spec."""
+        outputs: list[str] = []
+        for x in self.results:
+            outputs.append(self.write.as_output(x.value, outputs))
+        return {"input_dim": self.dims, "layers": self.write.needed(outputs), "outputs": outputs}
+
+    def _graph(
+        self, model: Any, inputs: Sequence[KerasValue], prefix: str, ends: Sequence[bool]
+    ) -> list[KerasValue]:  # fmt: skip
+        """Write a model's layers; `ends` tells which of its outputs are outputs of the outermost model."""
+        known: dict[Key, KerasValue] = {_key(t): x for t, x in zip(model.inputs, inputs, strict=True)}
+        final: dict[Key, bool] = {}
+        for tensor, end in zip(model.outputs, ends, strict=True):
+            final[_key(tensor)] = final.get(_key(tensor), False) or end
+        order = _in_order(model, set(known))
+        uses = Counter(_key(t) for node in order for t in _tensors(node))
+        uses.update(list(final))
+        for node in order:
+            results = list(_leaves(node.outputs))
+            call = self._call(node, known, uses, [final.get(_key(t), False) for t in results])
+            before = len(self.write.layers)
+            name = f"{prefix}{call.layer.name}"
+            self.write.at(name, call.place)
+            if _is_model(call.layer):
+                ending = [final.get(_key(t), False) for t in results]
+                values = self._graph(call.layer, _arranged(call), f"{name}/", ending)
+            else:
+                values = [self.write.read(call)]
+                shape = tuple(results[0].shape)[1:]
+                halved = getattr(getattr(call.layer, "activation", None), "__name__", "") == "glu"  # Keras forgets it
+                if None not in shape and values[0].dim != shape and not halved:
+                    raise SpecError(f"The Keras layer {call.place} was read as {values[0].dim}, it gives {shape}.")
+            written = {layer["name"] for layer in self.write.layers[before:]}
+            for tensor, value in zip(results, values, strict=True):
+                new = value.value.layer in written or call.merges or _is_model(call.layer)
+                known[_key(tensor)] = replace(value, sole=value.sole and new)
+                if not prefix:
+                    self.tensors[value.value.layer] = (tensor, value.moved)
+        return [replace(known[_key(t)], sole=known[_key(t)].sole and uses[_key(t)] == 1) for t in model.outputs]
+
+    @staticmethod
+    def _call(node: Any, known: Mapping[Key, KerasValue], uses: Counter[Key], ends: Sequence[bool]) -> Call:
+        layer = _layer(node)
+        tensors = _tensors(node)
+        seen = {_key(t): replace(known[_key(t)], sole=known[_key(t)].sole and uses[_key(t)] == 1) for t in tensors}
+        inputs = tuple(seen[_key(t)] for t in tensors)
+        arguments = tuple(_with_values(argument, seen) for argument in _arguments(node))
+        config = layer.get_config() if hasattr(layer, "trainable") and not _is_model(layer) else _attributes(layer)
+        return Call(layer, config, inputs, arguments, inputs[0].sole, any(ends))
+
+
+def _key(tensor: Any) -> Key:
+    layer, node, index = history(tensor)
+    return id(layer), node, index
+
+
+def _is_model(layer: Any) -> bool:
+    return any(cls.__name__ in ("Functional", "Sequential") for cls in type(layer).__mro__)
+
+
+def _attributes(operation: Any) -> dict[str, Any]:
+    return {key: value for key, value in vars(operation).items() if not key.startswith("_")}
+
+
+def _layer(node: Any) -> Any:
+    return node.operation if hasattr(node, "operation") else node.layer
+
+
+def _arguments(node: Any) -> list[Any]:
+    """Return the arguments of a call, positional ones first."""
+    if hasattr(node, "arguments"):
+        return [*node.arguments.args, *node.arguments.kwargs.values()]
+    return [*node.call_args, *node.call_kwargs.values()]
+
+
+def _is_symbolic(value: Any) -> bool:
+    return hasattr(value, "_keras_history")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Give the entries of nested lists and dicts; those of dicts by their sorted keys, as Keras does."""
+    if isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from _leaves(value[key])
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _leaves(entry)
+    else:
+        yield value
+
+
+def _tensors(node: Any) -> list[Any]:
+    return [value for value in _leaves(_arguments(node)) if _is_symbolic(value)]
+
+
+def _with_values(argument: Any, known: Mapping[Key, KerasValue]) -> Any:
+    """Return an argument with values in the place of symbolic tensors."""
+    if isinstance(argument, Mapping):
+        return {key: _with_values(entry, known) for key, entry in argument.items()}
+    if isinstance(argument, list | tuple):
+        return [_with_values(entry, known) for entry in argument]
+    return known[_key(argument)] if _is_symbolic(argument) else argument
+
+
+def _in_order(model: Any, known: set[Key]) -> list[Any]:
+    """Return the calls that the outputs of a model need, each after those that it depends on."""
+    ordered: list[Any] = []
+    done: set[int] = set()
+    waiting = [(_node(t), False) for t in reversed(model.outputs) if _key(t) not in known]
+    while waiting:
+        node, ready = waiting.pop()
+        if id(node) in done:
+            continue
+        if ready:
+            ordered.append(node)
+            done.add(id(node))
+        else:
+            waiting.append((node, True))
+            waiting += [(_node(t), False) for t in reversed(_tensors(node)) if _key(t) not in known]
+    return ordered
+
+
+def _node(tensor: Any) -> Any:
+    layer, number, _ = history(tensor)
+    return layer._inbound_nodes[number]
+
+
+def _arranged(call: Call) -> list[KerasValue]:
+    """Return the values that a nested model is called with in the order of its inputs."""
+    given = call.arguments[0]
+    if not isinstance(given, Mapping):
+        return list(call.inputs)
+    structure = input_structure(call.layer)
+    names = structure if isinstance(structure, Mapping) else {history(t)[0].name: t for t in call.layer.inputs}
+    by_tensor = {id(tensor): given[key] for key, tensor in names.items()}
+    return [by_tensor[id(tensor)] for tensor in call.layer.inputs]

@@ -1,0 +1,356 @@
+"""The table of Keras layers: dense layers, normalisation, changes of shape, layers with several inputs, identities."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innsight_py.converters.compositions import larger, matrix_product, standardized
+from innsight_py.converters.keras_writer import Call, KerasValue, KerasWriter, Reader, as_tensor, reads, refuse
+from innsight_py.converters.writer import Value, broadcast
+
+
+@reads("Dense", writes="Dense Activation Multiply Take")
+def _dense(write: KerasWriter, call: Call) -> KerasValue:
+    if getattr(call.layer, "quantization_mode", None):
+        raise refuse(call, "its weights are quantized")
+    weight = call.needs("kernel").T
+    x = write.plain(call.x)
+    y = write.layer("Dense", [x], (*x.shape[:-1], len(weight)), weight=weight, bias=call.weight("bias"))
+    name = getattr(call.layer.activation, "__name__", "")
+    ends = call.is_output and len(x.dim) == 1  # a softmax inside the model is a layer of its own
+    merge = ends or name not in ("softmax", "log_softmax", "sparsemax")
+    return write.activate(KerasValue(y), call.layer.activation, call, merge)
+
+
+# -- normalisation ---------------------------------------------------------------------------------------------------
+
+
+def _only(axis: Any) -> int:
+    """Return an axis that Keras may hold as a list of one."""
+    return int(axis) if isinstance(axis, int) else int(axis[0])
+
+
+@reads("BatchNormalization", writes="BatchNorm")
+def _batch_normalization(write: KerasWriter, call: Call) -> KerasValue:
+    mean, variance = call.needs("moving_mean"), call.needs("moving_variance")
+    gamma = call.weight("gamma")
+    keys = {
+        "gamma": torch.ones_like(mean) if gamma is None else gamma, "beta": call.weight("beta"), "run_mean": mean,
+        "run_var": variance, "eps": float(call.config["epsilon"]),
+    }  # fmt: skip
+    x, rank = call.x, len(call.x.dim)
+    axis = _only(call.config["axis"]) % (rank + 1)
+    if axis in (1, rank):
+        moved = axis == rank > 1
+        y = write.ordered(x, moved)
+        return KerasValue(write.layer("BatchNorm", [y], y.shape, **keys), moved)
+    y = write.plain(x)
+    order = [0, axis, *(a for a in range(1, rank + 1) if a != axis)]
+    turned = write.permute(y, order)
+    normalised = write.layer("BatchNorm", [turned], turned.shape, **keys)
+    return KerasValue(write.permute(normalised, [order.index(a) for a in range(rank + 1)]))
+
+
+@reads("Normalization", writes="Scale")
+def _normalization(write: KerasWriter, call: Call) -> KerasValue:
+    mean, variance = (call.needs(name).double() for name in ("mean", "variance"))
+    deviation = variance.sqrt().clamp(min=1e-7)  # Keras's own smallest number
+    inverted = bool(call.config.get("invert", False))
+    factor, shift = (deviation, mean) if inverted else (1 / deviation, -mean / deviation)
+    return _scaled(write, call.x, factor, shift)
+
+
+def _scaled(write: KerasWriter, x: KerasValue, factor: Tensor, shift: Tensor) -> KerasValue:
+    """Write ``factor x + shift``, of constants that broadcast against Keras's order of axes."""
+    if not x.moved:
+        return KerasValue(write.scale(x.value, factor, shift))
+
+    def moved(constant: Tensor) -> Tensor:
+        rank = len(x.dim)
+        while constant.dim() > rank and constant.shape[0] == 1:
+            constant = constant[0]
+        if constant.dim() == 0:
+            return constant
+        return constant.reshape(*[1] * (rank - constant.dim()), *constant.shape).movedim(-1, 0)
+
+    return KerasValue(write.scale(x.value, moved(factor), moved(shift)), moved=True)
+
+
+@reads("Rescaling", writes="Scale")
+def _rescaling(write: KerasWriter, call: Call) -> KerasValue:
+    factor, shift = (as_tensor(call.config[key]).double() for key in ("scale", "offset"))
+    if factor.dim() and not call.is_legacy and sys.modules["keras"].config.image_data_format() == "channels_first":
+        factor = factor.reshape(*factor.shape, *[1] * (3 - factor.dim()))
+    return _scaled(write, call.x, factor, shift)
+
+
+@reads("LayerScale", writes="Scale")
+def _layer_scale(write: KerasWriter, call: Call) -> KerasValue:
+    return _scaled(write, call.x, call.needs("gamma"), torch.zeros(()))
+
+
+@reads("LayerNormalization", "RMSNormalization", writes="Scale Standardize")
+def _layer_normalization(write: KerasWriter, call: Call) -> KerasValue:
+    axes = call.config["axis"]
+    x = write.plain(call.x)
+    rank = len(x.shape)
+    axes = sorted(a % rank for a in ([axes] if isinstance(axes, int) else axes))
+    if axes != list(range(axes[0], rank)):
+        raise refuse(call, f"it normalises the axes {axes} of {rank}, which are not the last")
+    rms = type(call.layer).__name__ == "RMSNormalization"
+    if rms or call.config.get("rms_scaling"):
+        weight, bias = call.weight("scale" if rms else "gamma"), None
+    else:
+        weight, bias = call.weight("gamma"), call.weight("beta")
+    groups = math.prod(x.shape[: axes[0]])
+    center = not (rms or call.config.get("rms_scaling"))
+    y = standardized(write, x, groups, float(call.config["epsilon"]), weight, bias, center=center)
+    return KerasValue(y)
+
+
+@reads("GroupNormalization", writes="Scale Standardize")
+def _group_normalization(write: KerasWriter, call: Call) -> KerasValue:
+    x, rank = call.x, len(call.x.dim)
+    axis = _only(call.config["axis"]) % (rank + 1)
+    if axis not in (1, rank):
+        raise refuse(call, f"it has its channels on axis {axis}")
+    moved = axis == rank > 1
+    y = write.ordered(x, moved)
+    groups = int(call.config["groups"])
+    weight, bias = (_per_channel(call.weight(name), y) for name in ("gamma", "beta"))
+    groups = y.dim[0] if groups == -1 else groups
+    return KerasValue(standardized(write, y, groups, float(call.config["epsilon"]), weight, bias), moved)
+
+
+def _per_channel(values: Tensor | None, x: Value) -> Tensor | None:
+    return None if values is None else values.reshape(-1, *[1] * (len(x.dim) - 1))
+
+
+@reads("UnitNormalization", writes="Activation Multiply Reduce")
+def _unit_normalization(write: KerasWriter, call: Call) -> KerasValue:
+    axes = call.config["axis"]
+    x = write.plain(call.x)
+    return KerasValue(_unit(write, x, [axes] if isinstance(axes, int) else list(axes)))
+
+
+def _unit(write: KerasWriter, x: Value, axes: Sequence[int]) -> Value:
+    """Write a value divided by its length along some axes."""
+    squares = write.reduce(write.activation(x, "pow", exponent=2.0), "sum", list(axes), True)
+    bounded = write.activation(squares, "clamp", min=1e-12)
+    return write.multiply(x, write.activation(bounded, "rsqrt"))
+
+
+# -- changes of shape ------------------------------------------------------------------------------------------------
+
+
+@reads("Flatten", operations=("Flatten",))
+def _flatten(write: KerasWriter, call: Call) -> KerasValue:
+    x, rank = call.x, len(call.x.dim)
+    size = math.prod(x.dim)
+    if rank == 1:
+        return x
+    last = getattr(call.layer, "data_format", "channels_last") == "channels_last"
+    if last == x.moved:  # our first axis is to come last
+        if math.prod(x.value.dim[1:]) == 1:
+            return KerasValue(write.reshape(x.value, (1, size)))
+        return KerasValue(write.layer("Flatten", [x.value], (1, size), order="channels_last"))
+    return KerasValue(write.reshape(write.plain(x), (1, size)))
+
+
+@reads("Reshape", operations=("Reshape",))
+def _reshape(write: KerasWriter, call: Call) -> KerasValue:
+    x = write.plain(call.x)
+    target = call.config["target_shape"] if "target_shape" in call.config else call.config["newshape"][1:]
+    shape = [int(n) for n in target]
+    total = math.prod(x.shape)
+    if -1 in shape:
+        rest = -math.prod(shape)
+        shape[shape.index(-1)] = total // rest
+    return KerasValue(write.reshape(x, (1, *shape)))
+
+
+@reads("Permute")
+def _permute(write: KerasWriter, call: Call) -> KerasValue:
+    return KerasValue(write.permute(write.plain(call.x), [0, *(int(d) for d in call.config["dims"])]))
+
+
+@reads("RepeatVector", writes="Take")
+def _repeat_vector(write: KerasWriter, call: Call) -> KerasValue:
+    x = write.plain(call.x)
+    return KerasValue(write.take(write.reshape(x, (1, 1, *x.dim)), 1, [0] * int(call.config["n"])))
+
+
+# -- several inputs --------------------------------------------------------------------------------------------------
+
+
+@reads("Concatenate", writes="Concatenate", operations=("Concatenate",))
+def _concatenate(write: KerasWriter, call: Call) -> KerasValue:
+    values, moved = write.aligned(call.inputs)
+    probe = replace(call.x, value=values[0], moved=moved)
+    axis = write.axis_of(probe, int(call.config["axis"]))
+    shape = list(values[0].shape)
+    shape[axis] = sum(value.shape[axis] for value in values)
+    return KerasValue(write.layer("Concatenate", values, tuple(shape), axis=axis), moved)
+
+
+def _spread_ranks(write: KerasWriter, call: Call) -> tuple[list[Value], bool]:
+    """Return the inputs of a merging layer in one order; where ranks differ, Keras puts axes of 1 after the batch."""
+    values, moved = write.aligned(call.inputs)
+    rank = max(len(value.shape) for value in values)
+    return [write.reshape(v, (1, *[1] * (rank - len(v.shape)), *v.dim)) for v in values], moved
+
+
+def _merged(combine: Callable[[KerasWriter, list[Value]], Value]) -> Reader:
+    def read(write: KerasWriter, call: Call) -> KerasValue:
+        values, moved = _spread_ranks(write, call)
+        return KerasValue(combine(write, values), moved)
+
+    return read
+
+
+def _sum(write: KerasWriter, values: list[Value]) -> Value:
+    return write.add_values(values)
+
+
+def _difference(write: KerasWriter, values: list[Value]) -> Value:
+    return write.add_values([values[0], write.scale(values[1], -1)])
+
+
+def _mean(write: KerasWriter, values: list[Value]) -> Value:
+    return write.scale(write.add_values(values), 1 / len(values))
+
+
+def _product(write: KerasWriter, values: list[Value]) -> Value:
+    result = values[0]
+    for value in values[1:]:
+        result = write.multiply(result, value)
+    return result
+
+
+def _largest(write: KerasWriter, values: list[Value]) -> Value:
+    result = values[0]
+    for value in values[1:]:
+        result = larger(write, (result, value), broadcast(result.shape, value.shape))
+    return result
+
+
+def _smallest(write: KerasWriter, values: list[Value]) -> Value:
+    return write.scale(_largest(write, [write.scale(value, -1) for value in values]), -1)
+
+
+reads("Add", writes="Add")(_merged(_sum))
+reads("Subtract", writes="Add Scale")(_merged(_difference))
+reads("Average", writes="Add Scale")(_merged(_mean))
+reads("Multiply", writes="Multiply")(_merged(_product))
+reads("Maximum", writes="Concatenate GlobalPooling Take", operations=("Maximum",))(_merged(_largest))
+reads("Minimum", writes="Concatenate GlobalPooling Scale Take", operations=("Minimum",))(_merged(_smallest))
+
+
+@reads("CustomScaleLayer", writes="Add Scale")
+def _scaled_sum(write: KerasWriter, call: Call) -> KerasValue:
+    """Write the residual sum of ``keras.applications.InceptionResNetV2``."""
+    values, moved = write.aligned(call.inputs)
+    return KerasValue(write.add_values([values[0], write.scale(values[1], float(call.layer.scale))]), moved)
+
+
+@reads("Dot", writes="Activation Dense MatMul Multiply Reduce")
+def _dot(write: KerasWriter, call: Call) -> KerasValue:
+    axes = call.layer.axes
+    left, right = (write.plain(x) for x in call.inputs)
+    a, b = ((axes, axes) if isinstance(axes, int) else tuple(axes))[:2]
+    a, b = a % len(left.shape), b % len(right.shape)
+    if call.config.get("normalize"):
+        left, right = _unit(write, left, [a]), _unit(write, right, [b])
+    rows = [n for i, n in enumerate(left.shape) if i not in (0, a)]
+    columns = [n for i, n in enumerate(right.shape) if i not in (0, b)]
+    common = left.shape[a]
+    left = write.permute(left, [*(i for i in range(len(left.shape)) if i != a), a])
+    right = write.permute(right, [0, b, *(i for i in range(1, len(right.shape)) if i != b)])
+    left = write.reshape(left, (1, math.prod(rows), common))
+    right = write.reshape(right, (1, common, math.prod(columns)))
+    product = matrix_product(write, left, right, (1, math.prod(rows), math.prod(columns)))
+    assert product is not None
+    return KerasValue(write.reshape(product, (1, *rows, *columns) if rows or columns else (1, 1)))
+
+
+# -- operations with constants ---------------------------------------------------------------------------------------
+
+
+_ZERO, _ONE = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+
+
+def _constant(call: Call) -> tuple[Tensor, bool] | None:
+    """Return the argument that is no value of the model, and whether it comes after the value; None for two values."""
+    if len(call.inputs) == 2:
+        return None
+    last = isinstance(call.arguments[0], KerasValue)
+    try:
+        return as_tensor(call.arguments[1 if last else 0]).double(), last
+    except (TypeError, ValueError, IndexError):
+        raise refuse(call, "its arguments are neither values of the model nor numbers") from None
+
+
+def _pair(write: KerasWriter, call: Call) -> tuple[list[Value], bool]:
+    if len({len(x.dim) for x in call.inputs}) > 1:
+        raise refuse(call, "its two values have different numbers of axes")
+    return write.aligned(call.inputs)
+
+
+def _linear(
+    combine: Callable[[KerasWriter, list[Value]], Value], scaled: Callable[[Tensor, bool], tuple[Tensor, Tensor]]
+) -> Reader:
+    """Build the reader of ``x + y`` and the like; `scaled` gives factor and shift for a constant on either side."""
+
+    def read(write: KerasWriter, call: Call) -> KerasValue:
+        given = _constant(call)
+        if given is not None:
+            return _scaled(write, call.x, *scaled(*given))
+        values, moved = _pair(write, call)
+        return KerasValue(combine(write, values), moved)
+
+    return read
+
+
+reads(operations=("Add",))(_linear(_sum, lambda c, last: (_ONE, c)))
+reads(operations=("Subtract",))(_linear(_difference, lambda c, last: (_ONE, -c) if last else (-_ONE, c)))
+reads(operations=("Multiply",))(_linear(_product, lambda c, last: (c, _ZERO)))
+
+
+@reads(operations=("Divide", "TrueDivide"))
+def _divide(write: KerasWriter, call: Call) -> KerasValue:
+    given = _constant(call)
+    if given is not None and given[1]:
+        return _scaled(write, call.x, 1 / given[0], _ZERO)
+    below = call.inputs[-1]
+    inverse = replace(below, value=write.activation(below.value, "reciprocal"))
+    if given is not None:
+        return _scaled(write, inverse, given[0], _ZERO)
+    values, moved = _pair(write, replace(call, inputs=(call.x, inverse)))
+    return KerasValue(write.multiply(*values), moved)
+
+
+@reads(operations=("Negative",))
+def _negative(write: KerasWriter, call: Call) -> KerasValue:
+    return _scaled(write, call.x, -_ONE, _ZERO)
+
+
+# -- identities at prediction time -----------------------------------------------------------------------------------
+
+
+@reads(
+    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout",
+    "GaussianNoise", "ActivityRegularization", "Identity", "InputLayer", "StochasticDepth", "RandomBrightness",
+    "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomShear",
+    "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation", "RandomSharpness", "RandomPosterization",
+    "RandomErasing", "RandomGaussianBlur", "RandomInvert", "RandomPerspective", "RandomElasticTransform",
+    writes="Skipping", operations=("Identity",),
+)  # fmt: skip
+def _identity(write: KerasWriter, call: Call) -> KerasValue:
+    return replace(call.x, value=write.layer("Skipping", [call.x.value], call.x.value.shape))

@@ -1,0 +1,185 @@
+"""Running a Keras model beside its conversion, in the precision that is asked for; the user's model is not touched."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innsight_py.converters.keras_writer import as_array
+from innsight_py.spec import SpecError
+
+_PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
+
+
+class Original:
+    """A Keras model that can be run on tensors.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional or sequential model.
+    shapes : sequence of tuple of int
+        Shape of each input without the batch, in Keras's order.
+    moved_in, moved_out : sequence of bool
+        Whether the tensors of each input and output have Keras's last axis first.
+    """
+
+    def __init__(
+        self, model: Any, shapes: Sequence[tuple[int, ...]], moved_in: Sequence[bool], moved_out: Sequence[bool]
+    ) -> None:
+        self.model, self.shapes, self.moved_in, self.moved_out = model, shapes, moved_in, moved_out
+        self._copies: dict[torch.dtype, Any] = {}
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Run the model, in the precision of the inputs.
+
+        Raises
+        ------
+        RuntimeError
+            If the model cannot be run in this precision.
+        """
+        model = self._in(inputs[0].dtype)
+        try:
+            return self._call(model, inputs, self.moved_out)
+        except Exception as error:  # TensorFlow has no double precision for some operations, for example
+            raise RuntimeError(f"the model cannot be run in {_PRECISIONS[inputs[0].dtype]}: {error}") from error
+
+    def values(self, inputs: Sequence[Tensor], tensors: Mapping[str, tuple[Any, bool]]) -> dict[str, Tensor]:
+        """Return the values of layers for one row; `tensors` has each symbolic tensor, and whether it is moved."""
+        kind = framework(self.model).Model
+        inner = kind(inputs=self.model.inputs, outputs=[tensor for tensor, _ in tensors.values()])
+        found = self._call(inner, [x.float() for x in inputs], [moved for _, moved in tensors.values()])
+        return {name: value[0] for name, value in zip(tensors, found, strict=True)}
+
+    def _call(self, model: Any, inputs: Sequence[Tensor], moved_out: Sequence[bool]) -> list[Tensor]:
+        arrays = [
+            (x.movedim(1, -1) if moved else x).contiguous().numpy()
+            for x, moved in zip(inputs, self.moved_in, strict=True)
+        ]
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            out = model(_packed(model, arrays), training=False)
+        leaves = [torch.from_numpy(as_array(leaf).copy()) for leaf in _flatten(out)]
+        return [x.movedim(-1, 1) if moved else x for x, moved in zip(leaves, moved_out, strict=True)]
+
+    def _in(self, dtype: torch.dtype) -> Any:
+        """Return the model in a precision: itself where it has that already, a copy otherwise."""
+        if dtype == torch.float64 and not _has_double(self.model):
+            raise RuntimeError("Keras computes in single precision on this backend")
+        if dtype not in self._copies:
+            same = all(_compute_dtype(layer) == _PRECISIONS[dtype] for layer in every_layer(self.model))
+            try:
+                self._copies[dtype] = self.model if same else rebuilt(self.model, _PRECISIONS[dtype], self.shapes)
+            except Exception as error:  # whatever the classes of the model's layers make of it
+                raise RuntimeError(f"the model cannot be copied: {error}") from error
+        return self._copies[dtype]
+
+
+def framework(model: Any) -> Any:
+    """Return the Keras that a model belongs to, which the user has imported."""
+    for cls in type(model).__mro__:
+        root = cls.__module__.partition(".")[0]
+        if root in ("keras", "tf_keras"):
+            return sys.modules[root]
+    raise TypeError(f"{type(model).__name__} is no Keras model")
+
+
+def every_layer(model: Any) -> list[Any]:
+    """Return all layers of a model, those of nested models included, without the models themselves."""
+    found: list[Any] = []
+    for layer in model.layers:
+        found += every_layer(layer) if hasattr(layer, "layers") and hasattr(layer, "inputs") else [layer]
+    return found
+
+
+def _has_double(model: Any) -> bool:
+    """Tell whether Keras computes in double precision if told to; on PyTorch and JAX it casts to single in between."""
+    keras = framework(model)
+    return keras.__name__ == "tf_keras" or bool(keras.config.backend() == "tensorflow")
+
+
+def _nested(model: Any) -> list[Any]:
+    """Return all models within a model of Keras 3."""
+    inner = [layer for layer in model.layers if hasattr(layer, "layers") and framework(layer).__name__ == "keras"]
+    return [model, *(found for layer in inner for found in _nested(layer))]
+
+
+def _compute_dtype(layer: Any) -> str:
+    return str(getattr(layer, "compute_dtype", None) or layer.dtype)
+
+
+def rebuilt(model: Any, dtype: str, shapes: Sequence[tuple[int, ...]]) -> Any:
+    """Build a copy of a model in another precision, for inputs of known shape, with the same weights."""
+    names = [history(tensor)[0].name for tensor in model.inputs]
+    config = _changed(model.get_config(), dtype, dict(zip(names, shapes, strict=True)))
+    classes = {type(layer).__name__: type(layer) for layer in every_layer(model)}
+    kind = type(model)
+    keras = framework(model)
+    if kind.__module__.partition(".")[0] not in ("keras", "tf_keras"):  # the user's own class, with a plain graph
+        kind = keras.Model if any(c.__name__ == "Functional" for c in kind.__mro__) else keras.Sequential
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's advice on how the model should have been written
+        copy = kind.from_config(config, custom_objects=classes)
+        for nested in _nested(copy):  # a model forgets its precision on this way, and would cast what it is given
+            nested.dtype_policy = dtype
+        weights = [np.asarray(weight) for weight in model.get_weights()]
+        copy.set_weights([w.astype(dtype) if w.dtype.kind not in "iub" else w for w in weights])
+        for layer in every_layer(copy):
+            if hasattr(layer, "finalize_state"):
+                layer.finalize_state()
+    return copy
+
+
+def _changed(config: Any, dtype: str, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """Return a configuration with another precision, and known shapes of the model's own inputs."""
+    if isinstance(config, list | tuple):
+        return type(config)(_changed(entry, dtype, shapes) for entry in config)
+    if not isinstance(config, Mapping):
+        return config
+    if config.get("class_name") in ("DTypePolicy", "Policy"):
+        return dtype
+    new = {key: dtype if key == "dtype" and isinstance(value, str) else _changed(value, dtype, shapes)
+           for key, value in config.items()}  # fmt: skip
+    shape = shapes.get(config.get("name", "")) if isinstance(config.get("name"), str) else None
+    for key in ("batch_shape", "batch_input_shape"):
+        if key in config:
+            new[key] = (None, *shape) if shape is not None else (None, *config[key][1:])
+    return new
+
+
+def history(tensor: Any) -> tuple[Any, int, int]:
+    """Return the layer that made a symbolic tensor, the number of its call, and of its result."""
+    layer, node, index = tensor._keras_history
+    return layer, int(node), int(index)
+
+
+def input_structure(model: Any) -> Any:
+    """Return what a model takes its inputs in: a symbolic tensor, or a list or a dict of them."""
+    structure = getattr(model, "_inputs_struct", None)
+    return getattr(model, "_nested_inputs", None) if structure is None else structure
+
+
+def _packed(model: Any, arrays: list[np.ndarray]) -> Any:
+    """Return inputs in the structure that a model takes them in."""
+    structure = input_structure(model)
+    if isinstance(structure, dict):
+        by_tensor = {id(tensor): array for tensor, array in zip(model.inputs, arrays, strict=True)}
+        if all(id(tensor) in by_tensor for tensor in structure.values()):
+            return {key: by_tensor[id(tensor)] for key, tensor in structure.items()}
+        raise SpecError("The Keras model takes its inputs in a nested structure; it needs a list or a dict of them.")
+    return list(arrays) if isinstance(structure, list | tuple) or len(arrays) > 1 else arrays[0]
+
+
+def _flatten(value: Any) -> list[Any]:
+    """Return the leaves of what a model returned, in the order of its outputs."""
+    if isinstance(value, dict):
+        return [leaf for key in sorted(value) for leaf in _flatten(value[key])]
+    if isinstance(value, list | tuple):
+        return [leaf for entry in value for leaf in _flatten(entry)]
+    return [value]

@@ -1,0 +1,126 @@
+"""R's answers for six Keras models (`golden/keras`): weights are single precision, so 1e-6 relative to the largest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from goldens import FOLDER, read, relative_error, single
+
+import innsight_py
+from innsight_py import Converter
+from innsight_py.layers import affine
+
+keras = pytest.importorskip("keras")
+
+MODELS = sorted(path.name.removesuffix(".json.gz") for path in (FOLDER / "keras").glob("*.json.gz"))
+CALLS = {
+    "gradient": ("Gradient", {}),
+    "gradient_x_input": ("Gradient", {"times_input": True, "ignore_last_act": False}),
+    "intgrad": ("IntegratedGradient", {"n": 10, "x_ref": ...}),
+    "deeplift_rescale": ("DeepLift", {"x_ref": ...}),
+    "deeplift_reveal_cancel": ("DeepLift", {"rule_name": "reveal_cancel", "x_ref": ...}),
+    "deeplift_no_winner": ("DeepLift", {"x_ref": ..., "winner_takes_all": False, "ignore_last_act": False}),
+    "deepshap": ("DeepSHAP", {"data_ref": ...}),
+    "lrp_simple": ("LRP", {}),
+    "lrp_epsilon": ("LRP", {"rule_name": "epsilon", "rule_param": 0.01}),
+    "lrp_alpha_beta": ("LRP", {"rule_name": "alpha_beta", "rule_param": 2}),
+    "lrp_pass": (
+        "LRP",
+        {
+            "rule_name": {"Dense_Layer": "epsilon", "Conv2D_Layer": "alpha_beta", "BatchNorm_Layer": "pass"},
+            "rule_param": {"Conv2D_Layer": 1.0},
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def converted():
+    return {
+        name: Converter(keras.models.load_model(FOLDER / "keras" / f"{name}.h5", compile=False), dtype="double")
+        for name in MODELS
+    }
+
+
+# Reveal-cancel where a part of a difference is exactly 0: R divides what rounding leaves of its effect (multiples of
+# 2^-54 or so) by its stabiliser, so that its answer carries noise of its machine; see `rules.reveal_cancel_factors`.
+# `test_reveal_cancel_but_for_noise` proves that nothing else differs.
+NOISE = ("dense", "deeplift_reveal_cancel")
+
+
+def explain(name, call, converter):
+    """Make the call of an answer; return it and our method."""
+    golden = read(f"keras/{name}.json.gz")
+    method, arguments = CALLS[call]
+    filled = {key: golden[key] if value is ... else value for key, value in arguments.items()}
+    index = [[int(i) - 1 for i in (each if isinstance(each, list) else [each])] for each in golden["output_idx"]]
+    ours = getattr(innsight_py, method)(
+        converter, golden["x"], output_idx=index, channels_first=False, dtype="double", **filled
+    )
+    return golden["results"][call], ours
+
+
+@pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`:UserWarning")  # how R keras wrote the models
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", MODELS)
+def test_answer(name, call, converted):
+    theirs, ours = explain(name, call, converted[name])
+    for i, row in enumerate(theirs["result"]):
+        for j, values in enumerate(row):
+            if values is None:
+                assert ours.result[i][j] is None
+            else:
+                assert relative_error(ours.result[i][j], values) <= (2e-2 if (name, call) == NOISE else 1e-6)
+        for key in ("preds", "decomp_goal"):
+            if theirs[key] is not None and theirs[key][i] is not None:
+                assert relative_error(getattr(ours, key)[i], theirs[key][i]) <= 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`:UserWarning")
+def test_reveal_cancel_but_for_noise(converted, monkeypatch):
+    """R's answer is ours plus multiples of what each part of exactly 0 would add, the effect being whole rounding errors."""
+    name, call = NOISE
+    theirs, _ = explain(name, call, converted[name])
+    original = affine.reveal_cancel_factors
+    places = []  # (which call, part, node): where a part is exactly 0
+
+    def effect_at(place):
+        """Explain with an effect of 1 at one place."""
+        calls = iter(range(1000))
+
+        def factors(activation, z, z_ref, positive, negative):
+            number = next(calls)
+            result = original(activation, z, z_ref, positive, negative)
+            for part, value in enumerate((positive, negative)):
+                for node in (value == 0).nonzero().tolist() if place is None else []:
+                    places.append((number, part, tuple(node)))
+            if place is not None and place[0] == number:
+                result[place[1]][place[2]] += 1.0
+            return result
+
+        monkeypatch.setattr(affine, "reveal_cancel_factors", factors)
+        return explain(name, call, converted[name])[1].result[0][0].numpy().ravel()
+
+    base = effect_at(None)
+    assert places
+    basis = np.stack([effect_at(place) - base for place in places], 1)
+    missing = theirs["result"][0][0].ravel() - base
+    effects, *_ = np.linalg.lstsq(basis, missing, rcond=None)
+    assert np.abs(missing - basis @ effects).max() <= 1e-6 * np.abs(base).max()
+    errors = effects[np.abs(basis).max(0) > 1e-12] * 1e-15 / 2.0**-54
+    assert np.abs(errors - np.round(errors)).max() < 1e-2
+    assert np.abs(errors).max() <= 8
+
+
+def test_there_are_66_answers():
+    assert sum(len(read(f"keras/{name}.json.gz")["results"]) for name in MODELS) == 66
+    assert all(set(read(f"keras/{name}.json.gz")["results"]) == set(CALLS) for name in MODELS)
+
+
+def test_names_and_shapes(converted):
+    golden = read("keras/functional.json.gz")
+    converter = converted["functional"]
+    first_last = [tuple(dim) for dim in golden["input_dim"]]
+    assert [tuple(dim) for dim in converter.input_dim] == [tuple(int(n) for n in dim) for dim in first_last]
+    assert converter._spec.layers[0].name == "conv2d_3"
+    assert single(golden["name"]) == "functional"
