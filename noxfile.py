@@ -1,8 +1,9 @@
-"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s lint``.
+"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s browser``, ``nox -s lint``.
 
 Every session runs in a fresh environment with the versions of ``constraints.txt``, which are the tested ones.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -28,6 +29,16 @@ def tests(session: nox.Session) -> None:
     """Run all tests, examples of docstrings included."""
     install(session, "--editable", ".[test]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Open interactive pictures in Chromium and use their controls (Debian: chromium and chromium-driver)."""
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            session.error(f"This session needs {program}: apt-get install chromium chromium-driver")
+    install(session, "--editable", ".[test,browser]")
+    session.run("pytest", "-m", "browser", "tests/test_plots_plotly_page.py", *session.posargs)
 
 
 @nox.session

@@ -215,6 +215,13 @@ def aggregated(x: np.ndarray, aggregate: str, channels_first: bool) -> np.ndarra
     return AGGREGATES[aggregate](x, axis=0 if channels_first else -1) if x.ndim > 1 else x
 
 
+def in_turn(method) -> list[str]:
+    """Order the aggregations so that over the methods each comes with every number of instances and nodes."""
+    first = [known for known, _ in METHODS].index(method) % len(AGGREGATES)
+    names = list(AGGREGATES)
+    return names[first:] + names[:first]
+
+
 def wanted(kind: str, result, choice):
     """For each drawn node: output layer, column of the result, strip."""
     if kind != "mixed":
@@ -237,7 +244,7 @@ def test_instances(kind, method, arguments, channels_first):
                     channels_first=channels_first, **arguments)  # fmt: skip
     x = result.get_result()
     options = itertools.product(([1], [2, 0]), choices)
-    for (rows, choice), aggregate in zip(options, AGGREGATES, strict=True):
+    for (rows, choice), aggregate in zip(options, in_turn(method), strict=True):
         function = aggregate if aggregate in ("sum", "mean", "norm") else AGGREGATES[aggregate]
         p = result.plot(rows, output_idx=choice, aggr_channels=function, as_plotly=True)
         nodes = wanted(kind, result, choice)
@@ -286,7 +293,7 @@ def test_many_instances(kind, method, arguments, channels_first):
                     channels_first=channels_first, **arguments)  # fmt: skip
     x = result.get_result()
     options = itertools.product(("all", [5, 0, 2, 3, 8]), choices)
-    for (rows, choice), aggregate in zip(options, AGGREGATES, strict=True):
+    for (rows, choice), aggregate in zip(options, in_turn(method), strict=True):
         function = aggregate if aggregate in ("sum", "mean", "norm") else AGGREGATES[aggregate]
         p = result.plot_global(data_idx=rows, output_idx=choice, aggr_channels=function, ref_data_idx=4,
                                individual_data_idx=[7, 4], as_plotly=True)  # fmt: skip
