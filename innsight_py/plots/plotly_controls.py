@@ -19,8 +19,8 @@ SLIDER_HEIGHT = 96
 _LEVELS = 14
 
 DEFAULT = "Default"
-BLUE_WHITE_RED = [[0.0, "rgb(0,0,255)"], [0.5, "rgb(255,255,255)"], [1.0, "rgb(255,0,0)"]]
-BLUE_CLEAR_RED = [
+BLUE_WHITE_RED: list[list[Any]] = [[0.0, "rgb(0,0,255)"], [0.5, "rgb(255,255,255)"], [1.0, "rgb(255,0,0)"]]
+BLUE_CLEAR_RED: list[list[Any]] = [
     [0.0, "rgba(0,0,255,1)"], [0.499, "rgba(0,0,255,0)"], [0.501, "rgba(255,0,0,0)"], [1.0, "rgba(255,0,0,1)"],
 ]  # fmt: skip
 #: R's names of scales, and plotly's for the same in Python.
@@ -50,6 +50,7 @@ def colour_scale(name: str, clear: bool) -> list[list[Any]]:
     [[0.0, 'rgb(0,0,255)'], [0.5, 'rgb(255,255,255)'], [1.0, 'rgb(255,0,0)']]
     """
     base = name.removesuffix(" (rev.)")
+    scale: list[list[Any]]
     if base == DEFAULT:
         scale = BLUE_CLEAR_RED if clear else BLUE_WHITE_RED
     else:

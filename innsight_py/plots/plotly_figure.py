@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from innsight_py.plots.frame import MEDIAN, Bars, Empty, Image, PlotFrame
+from innsight_py.plots.frame import MEDIAN, Bars, Empty, Image, Panel, PlotFrame
 from innsight_py.plots.plotly_axes import TEXT, TITLE_FONT, horizontal, shared, vertical
 from innsight_py.plots.plotly_controls import (
     DEFAULT,
@@ -71,9 +71,10 @@ class _Drawing:
         """Draw all panels, and what stands around them."""
         drawn = 0
         for place in np.ndindex(*self.frame.shape):
-            if isinstance(self.frame.panels[place], Empty):
-                where = self.grid.panels[place]
-                self._write("empty", self.frame.panels[place].text, where, -where.height / 2, broken=True)
+            panel: Panel = self.frame.panels[place]
+            if isinstance(panel, Empty):
+                where: Rectangle = self.grid.panels[place]
+                self._write("empty", _in_lines(panel.text, where.width), where, -where.height / 2)
                 continue
             drawn += 1
             self._draw_panel(place, "" if drawn == 1 else str(drawn))
@@ -150,7 +151,8 @@ class _Drawing:
             offset += STRIP + GAP
         if grid.info is not None:
             lines = grid.info[i, j]
-            self._write("info", "<br>".join(lines), whole, offset, left=True)
+            left = {"x": whole.left / grid.width, "xanchor": "left", "yanchor": "bottom", "align": "left"}
+            self._write("info", left | {"text": "<br>".join(lines)}, whole, offset)
             offset += LINE * len(lines) + GAP
         if top:
             self._strip(frame.nodes[j], whole, offset)
@@ -167,7 +169,7 @@ class _Drawing:
                 "yanchor": 1 - where.top / grid.height, "ysizemode": "pixel", "y0": offset, "y1": offset + STRIP,
             }
         )  # fmt: skip
-        self._write("strip", text, where, offset + STRIP / 2)
+        self._write("strip", _fitted(text, where.width), where, offset + STRIP / 2)
 
     def _side_strip(self, text: str, where: Rectangle, offset: float) -> None:
         """Draw a strip so many pixels to the right of a place."""
@@ -187,16 +189,11 @@ class _Drawing:
             }
         )  # fmt: skip
 
-    def _write(self, name: str, text: str, where: Rectangle, offset: float, left: bool = False,
-               broken: bool = False) -> None:  # fmt: skip
-        """Write a text so many pixels above the top of a place: at its left, or in its middle; whole or in lines."""
-        if left:
-            content = {"text": text, "x": where.left, "xanchor": "left", "yanchor": "bottom", "align": "left"}
-        else:
-            middle = {"x": (where.left + where.right) / 2, "xanchor": "center", "yanchor": "middle"}
-            content = (_in_lines if broken else _fitted)(text, where.width) | middle
-        content |= {"x": content["x"] / self.grid.width, "y": 1 - where.top / self.grid.height, "yshift": offset}
-        self.annotations.append(_TEXT | content | {"name": name})
+    def _write(self, name: str, words: dict[str, Any], where: Rectangle, offset: float) -> None:
+        """Write words so many pixels above the top of a place: in its middle, or where they say."""
+        middle = {"x": (where.left + where.right) / 2 / self.grid.width, "xanchor": "center", "yanchor": "middle"}
+        height = {"y": 1 - where.top / self.grid.height, "yshift": offset}
+        self.annotations.append(_TEXT | middle | height | words | {"name": name})
 
     # -- controls and the page ------------------------------------------------------------------------------------
 

@@ -163,9 +163,10 @@ class Grid:
         return ticks(self.frame.panels[i, j, k].axis, self.panels[i, j, k].width)
 
     def _label_room(self, i: int, j: int, k: int) -> float:
-        if isinstance(self.frame.panels[i, j, k], Empty):
+        panel: Panel = self.frame.panels[i, j, k]
+        if isinstance(panel, Empty):
             return 0
-        longest = self.frame.panels[i, j, k].axis.longest * _LABEL_INCH
+        longest = panel.axis.longest * _LABEL_INCH
         return {0: _NUMBERS, 45: 0.8 * longest, 90: longest}[self.ticks(i, j, k).rotation] + _TITLE
 
 
