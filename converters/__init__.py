@@ -6,14 +6,17 @@ A door imports its framework only when a model of that framework arrives.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from innsight_py._checks import describe
+from innsight_py.converters.files import READERS, reader_of
 from innsight_py.spec import ModelSpec, check_spec
 
 __all__ = ["Reading", "read_model"]
@@ -23,6 +26,8 @@ _DOORS = (
     ("keras", "Model", "innsight_py.converters.keras"),  # before torch: on the torch backend it is a module as well
     ("tf_keras", "Model", "innsight_py.converters.keras"),
     ("torch.nn", "Module", "innsight_py.converters.torch"),
+    ("skorch", "NeuralNet", "innsight_py.converters.sklearn"),
+    ("sklearn.base", "BaseEstimator", "innsight_py.converters.sklearn"),
 )
 
 
@@ -63,11 +68,14 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
     """
     if isinstance(model, Mapping):
         return Reading(check_spec(model))
+    if isinstance(model, str | os.PathLike) and (reader := reader_of(model)) is not None:
+        return Reading(check_spec(reader(Path(model))))
     for framework, name, door in _DOORS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(model, getattr(module, name, ())):
             spec, run, values = importlib.import_module(door).read(model, input_dim)
             return Reading(check_spec(spec), run, values)
     raise TypeError(
-        f"Argument 'model': expected a PyTorch module, a Keras model or a model spec (a dict), got {describe(model)}."
+        "Argument 'model': expected a PyTorch module, a Keras model, a scikit-learn estimator, a model spec (a dict), "
+        f"or a path that ends in one of {', '.join(READERS)}, got {describe(model)}."
     )

@@ -113,8 +113,9 @@ class Call:
 def as_array(value: Any) -> np.ndarray:
     """Return a tensor of any backend, or numbers, as an array of at least single precision."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        return value.numpy() if value.dtype == torch.float64 else value.float().numpy()
+        kept = value.detach().cpu()
+        array: np.ndarray = (kept if kept.dtype == torch.float64 else kept.float()).numpy()
+        return array
     array = np.asarray(value)
     return array.astype(np.float64 if array.dtype == np.float64 else np.float32)
 
@@ -138,6 +139,7 @@ LAYERS: dict[str, Reader] = {}
 OPERATIONS: dict[str, Reader] = {}
 #: The layers of the spec that each may become, beside those that only change a shape.
 WRITES: dict[str, tuple[str, ...]] = {}
+SHAPE_LAYERS = ("Reshape", "Flatten", "Permute", "Take")
 
 
 def reads(*layers: str, writes: str = "", operations: Sequence[str] = ()) -> Callable[[Reader], Reader]:
@@ -219,7 +221,11 @@ class KerasWriter(Writer):
                 f"The Keras {what} {call.place} has no translation. {what.capitalize()}s that have one: "
                 f"{', '.join(names)}; and models of these."
             )
-        return reader(self, call)
+        before = len(self.layers)
+        result = reader(self, call)
+        written = {layer["type"] for layer in self.layers[before:]}
+        assert not is_layer or written <= {*WRITES[kind], *SHAPE_LAYERS}, (kind, written)
+        return result
 
 
 def _is_of_framework(thing: Any) -> bool:

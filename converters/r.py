@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from innsight_py._checks import describe, suggestion, warn
+from innsight_py.converters import rds
 from innsight_py.spec import SpecError
 
 _MODEL_KEYS = ("layers", "input_dim", "output_dim", "input_nodes", "output_nodes", "input_names", "output_names")
@@ -82,6 +86,79 @@ def from_r(model: Mapping[str, Any], channels_first: bool = True) -> dict[str, A
     if model.get("output_dim") is not None:
         spec["output_dim"] = _integers(model["output_dim"])
     return spec
+
+
+def read_r_model(path: str | os.PathLike[str], channels_first: bool = True) -> dict[str, Any]:
+    """Read a model that R innsight has converted, from a file.
+
+    R keeps the converted model as a list with ``save_model_as_list = TRUE``. Its weights may be tensors of R's torch,
+    which live in that R session only; as arrays they can be saved::
+
+        conv <- convert(model, save_model_as_list = TRUE)
+        plain <- rapply(conv$model_as_list, as.array, classes = "torch_tensor", how = "replace")
+        saveRDS(plain, "model.rds")  # or, as text:
+        jsonlite::write_json(plain, "model.json", digits = NA, null = "null")
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, which ends in ``.rds`` or ``.json``. ``Converter(path)`` reads it as well.
+    channels_first : bool
+        The order in which ``Flatten`` layers read their input, see `from_r`.
+
+    Returns
+    -------
+    dict
+        A model spec for `Converter`.
+
+    Raises
+    ------
+    ImportError
+        If the file is an ``.rds`` and the package ``rdata`` is not installed (``pip install "innsight_py[r]"``).
+    OSError
+        If there is no such file.
+    ValueError
+        If the file is damaged, truncated, of another kind, or holds no such list.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> layer = {"type": ["Dense"], "weight": [[1, -1]], "bias": [0], "activation_name": ["tanh"],
+    ...          "input_layers": [0], "output_layers": [-1]}
+    >>> model = {"input_dim": [[2]], "input_nodes": [1], "output_nodes": [1], "layers": {"Dense_1": layer}}
+    >>> _ = Path("model.json").write_text(json.dumps(model))
+    >>> read_r_model("model.json")["outputs"]
+    ['Dense_1']
+    """
+    if Path(path).suffix.lower() != ".json":
+        return r_spec(rds.read_rds(path), path, channels_first)
+    try:
+        model = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}"
+    else:
+        return _from_file(model, path, channels_first)
+    raise ValueError(f"'{os.fspath(path)}' cannot be read as JSON: {why}.")
+
+
+def r_spec(model: rds.RObject, path: str | os.PathLike[str], channels_first: bool = True) -> dict[str, Any]:
+    """Write the model spec of a parsed list of R innsight's."""
+    try:
+        if "layers" not in rds.fields(model):
+            raise ValueError(f"it holds an R object of class {', '.join(rds.classes(model))}, without 'layers'")  # noqa: TRY301
+        plain = rds.plain(model)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        why = str(error)
+    else:
+        return _from_file(plain, path, channels_first)
+    raise ValueError(f"'{os.fspath(path)}' cannot be read as a model of R's: {why}.")
+
+
+def _from_file(model: Any, path: str | os.PathLike[str], channels_first: bool) -> dict[str, Any]:
+    try:
+        return from_r(model, channels_first)
+    except SpecError as error:
+        raise SpecError(f"'{os.fspath(path)}' holds no model of R innsight's: {error}") from None
 
 
 def _single(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the PyTorch door takes, and which methods go through it: a table made from the registries, never by hand.
+"""What the doors for PyTorch and Keras take, and which methods go through it: made from the registries, not by hand.
 
 ``python -m innsight_py.converters.support`` prints it; the tests compare it with ``docs/supported.md``.
 """
@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from innsight_py.activations import activation_names
+from innsight_py.converters import keras as keras_door  # noqa: F401 (fills the tables)
+from innsight_py.converters import keras_writer
 from innsight_py.converters import torch as torch_door  # noqa: F401 (fills the table)
 from innsight_py.converters.torch_writer import WRITES
 from innsight_py.layers import BUILDERS, Layer, pooling
@@ -50,10 +53,25 @@ def layer_table() -> str:
 
 def operator_table() -> str:
     """Write the ATen operators, grouped by the layers that they become."""
+    return _grouped({name.removeprefix("aten::"): kinds for name, kinds in WRITES.items()}, "ATen operators")
+
+
+def keras_table() -> str:
+    """Write the layers of Keras, grouped by the layers of the spec that they become.
+
+    Examples
+    --------
+    >>> "`Dense`" in keras_table()
+    True
+    """
+    return _grouped(keras_writer.WRITES, "Keras layers")
+
+
+def _grouped(writes: Mapping[str, tuple[str, ...]], title: str) -> str:
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for operator, kinds in sorted(WRITES.items()):
-        groups[kinds or ("(a change of shape)",)].append(operator.removeprefix("aten::"))
-    lines = ["| layers | ATen operators |", "|---|---|"]
+    for name, kinds in sorted(writes.items()):
+        groups[kinds or ("(a change of shape)",)].append(name)
+    lines = [f"| layers of the spec | {title} |", "|---|---|"]
     lines += [f"| {', '.join(kinds)} | {', '.join(f'`{name}`' for name in names)} |" for kinds, names in groups.items()]
     return "\n".join(lines)
 
@@ -81,6 +99,18 @@ An operator that is not named here is decomposed into smaller ones by `torch.exp
 becomes an `Operator` layer. In-place forms are read as the plain ones.
 
 {operator_table()}
+
+## Keras layers
+
+Keras 3 on every backend, and `tf_keras`. A layer or an operation that is not named here is refused by its name; models
+among the layers are read in the same way. Models of a class with a `call` of its own go through the PyTorch door, if
+the backend is PyTorch.
+
+{keras_table()}
+
+Activations of Keras: {", ".join(f"`{name}`" for name in sorted(keras_writer.ACTIVATIONS))}.
+
+Operations of `keras.ops` in a functional model: {", ".join(f"`{name}`" for name in sorted(keras_writer.OPERATIONS))}.
 """
 
 

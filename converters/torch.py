@@ -114,14 +114,23 @@ def _warn_of_training(model: nn.Module) -> None:
         warn(f"The module is in training mode and has {', '.join(found)}: it is converted as in 'eval()'.")
 
 
-def private_copy(model: nn.Module) -> nn.Module:
-    """Copy a module onto the CPU, in evaluation mode and at least single precision."""
+def independent_copy(model: nn.Module) -> nn.Module:
+    """Copy a module, with the values that it keeps from an earlier pass detached."""
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    kept = {id(x): x.detach().clone() for x in attributes if isinstance(x, torch.Tensor) and not x.is_leaf}
     try:
-        copied = copy.deepcopy(model)
+        with torch.no_grad():  # scripted modules would record their copying
+            copied = copy.deepcopy(model, kept)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise SpecError(f"The module cannot be copied: {error}") from error
     if any(p.is_meta for p in (*copied.parameters(), *copied.buffers())):
         raise SpecError("The module has parameters on the device 'meta', which are shapes without numbers.")
+    return copied
+
+
+def private_copy(model: nn.Module) -> nn.Module:
+    """Copy a module onto the CPU, in evaluation mode and at least single precision."""
+    copied = independent_copy(model)
     half = any(p.dtype in (torch.float16, torch.bfloat16) for p in copied.parameters())
     copied = copied.cpu().eval().requires_grad_(False)
     return copied.float() if half else copied

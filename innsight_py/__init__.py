@@ -9,12 +9,16 @@
 """
 
 from innsight_py.converter import Converter, convert
-from innsight_py.converters.r import from_r
+from innsight_py.converters.neuralnet import read_neuralnet
+from innsight_py.converters.r import from_r, read_r_model
 from innsight_py.explanation import Explanation
 from innsight_py.graph import ConvertedModel
 from innsight_py.layers import UnsupportedLayerError
 from innsight_py.methods import (
+    LIME,
     LRP,
+    SHAP,
+    AgnosticWrapper,
     ConnectionWeights,
     DeepLift,
     DeepSHAP,
@@ -29,15 +33,24 @@ from innsight_py.methods import (
     run_expgrad,
     run_grad,
     run_intgrad,
+    run_lime,
     run_lrp,
+    run_shap,
     run_smoothgrad,
+    torch_expgrad,
+    torch_grad,
+    torch_intgrad,
+    torch_smoothgrad,
 )
 from innsight_py.spec import SpecError
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LIME",
     "LRP",
+    "SHAP",
+    "AgnosticWrapper",
     "ConnectionWeights",
     "ConvertedModel",
     "Converter",
@@ -53,12 +66,20 @@ __all__ = [
     "UnsupportedLayerError",
     "convert",
     "from_r",
+    "read_neuralnet",
+    "read_r_model",
     "run_cw",
     "run_deeplift",
     "run_deepshap",
     "run_expgrad",
     "run_grad",
     "run_intgrad",
+    "run_lime",
     "run_lrp",
+    "run_shap",
     "run_smoothgrad",
+    "torch_expgrad",
+    "torch_grad",
+    "torch_intgrad",
+    "torch_smoothgrad",
 ]

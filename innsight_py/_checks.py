@@ -12,9 +12,11 @@ import functools
 import inspect
 import math
 import operator
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -136,6 +138,12 @@ def _seed(value: object) -> int | torch.Generator | None:
     return number
 
 
+def _path(value: object) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise WrongTypeError("a path")
+    return Path(value)
+
+
 #: A plain truth value; numbers and strings are refused, as in R.
 Flag = Annotated[bool, PlainValidator(_flag)]
 #: A whole number of at least 1.
@@ -144,6 +152,8 @@ Count = Annotated[int, PlainValidator(_count)]
 Number = Annotated[float, PlainValidator(read_number)]
 #: A finite number of at least 0.
 NotNegative = Annotated[float, PlainValidator(_not_negative)]
+#: The path of a file.
+FilePath = Annotated[str | os.PathLike[str], PlainValidator(_path)]
 #: What fixes random draws.
 Seed = Annotated[int | torch.Generator | None, PlainValidator(_seed)]
 
@@ -174,7 +184,7 @@ def _expected(error: Mapping[str, Any]) -> tuple[str, bool]:
 
 def _raise_first(error: ValidationError, signature: inspect.Signature, caller: str) -> None:
     first = error.errors(include_url=False)[0]
-    known = [name for name in signature.parameters if name != "self"]
+    known = [name for name in signature.parameters if name not in ("self", "cls")]
     place = first["loc"][0] if first["loc"] else ""
     name = known[place - 1] if isinstance(place, int) and 0 < place <= len(known) else str(place)
     if first["type"] == "unexpected_keyword_argument":

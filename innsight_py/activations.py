@@ -45,6 +45,11 @@ def _prelu(z: Tensor, weight: Sequence[float], shape: Sequence[int]) -> Tensor:
     return torch.where(z > 0, z, z * slopes.reshape(*shape)) if len(shape) else F.prelu(z, slopes)
 
 
+def _hardsigmoid(z: Tensor, alpha: float, beta: float) -> Tensor:
+    usual = (alpha, beta) == (1 / 6, 0.5)
+    return F.hardsigmoid(z) if usual else (alpha * z + beta).clamp(0, 1)
+
+
 def _general_relu(z: Tensor, negative_slope: float, max_value: float, threshold: float) -> Tensor:
     above = (z * (z > threshold)).clamp(0, max_value)
     return above - negative_slope * F.relu(threshold - z) if negative_slope else above
@@ -98,7 +103,7 @@ _KINDS: dict[str, _Kind] = {
     "silu": _Kind(F.silu),
     "mish": _Kind(F.mish),
     "softsign": _Kind(F.softsign),
-    "hardsigmoid": _Kind(lambda z, alpha, beta: (alpha * z + beta).clamp(0, 1), {"alpha": 1 / 6, "beta": 0.5}),
+    "hardsigmoid": _Kind(_hardsigmoid, {"alpha": 1 / 6, "beta": 0.5}),
     "hardswish": _Kind(F.hardswish),
     "hardtanh": _Kind(F.hardtanh, {"min_val": -1.0, "max_val": 1.0}),
     "logsigmoid": _Kind(F.logsigmoid),

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import functools
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from innsight_py._checks import Flag, checked
+from innsight_py._checks import FilePath, Flag, checked
 from innsight_py._printing import converter_html, converter_text
 from innsight_py.converters import Reading, read_model
-from innsight_py.graph import ConvertedModel
+from innsight_py.explanation import Described
+from innsight_py.graph import ConvertedModel, Graph
 from innsight_py.names import LayerNames, default_names, read_names
+from innsight_py.saving import read_model_file, write_model_file
 from innsight_py.spec import SpecError, parse_dims, spec_as_dict
 
 #: Models with more values than this in one forward pass of one row are compared with the original in single precision.
@@ -23,17 +26,29 @@ LARGE_MODEL = 5_000_000
 DTYPES = {"float": torch.float32, "double": torch.float64}
 
 
-class Converter:
+class Explainable(Described, ABC):
+    """What a model-specific method explains: a graph, with the shapes and names of its inputs and outputs."""
+
+    @abstractmethod
+    def model_in(self, dtype: Literal["float", "double"]) -> Graph:
+        """Return the graph in a precision."""
+
+
+class Converter(Explainable):
     """Convert a model into a graph of layers that every method can explain.
 
     Parameters
     ----------
-    model : torch.nn.Module or dict
-        A PyTorch module that ``torch.export`` can trace, or a model spec (see `innsight_py.spec`). The lists of R
-        innsight are read by `innsight_py.from_r` first.
+    model : torch.nn.Module, keras.Model, estimator, dict or path
+        A PyTorch module that ``torch.export`` can trace; a functional or sequential model of Keras 3, on any backend,
+        or of ``tf_keras`` (on the torch backend any Keras model); a fitted perceptron of scikit-learn, alone or in a
+        pipeline, or a net of skorch; a model spec (see `innsight_py.spec`); or the path of a file: ``.safetensors``
+        (see `save`), ``.rds`` (see `innsight_py.read_neuralnet`) or ``.json`` (see `innsight_py.read_r_model`). The
+        lists of R innsight are read by `innsight_py.from_r` first.
     input_dim : int, sequence of int, or list of these, optional
         Shape of each input, channels first and without the batch axis: ``(4,)``, ``(3, 32, 32)``,
-        ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules; elsewhere only compared with the model's own.
+        ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules and skorch nets, and for Keras models that leave a size
+        open; elsewhere only compared with the model's own.
     input_names : list, optional
         Labels of the input features: a list for a table, a list for each axis (channels first) for signals and
         images, a list of these for several inputs. Default: ``X1..``; ``C1.., L1..``; ``C1.., H1.., W1..``.
@@ -60,6 +75,8 @@ class Converter:
     ------
     TypeError
         If there is no door for such a model.
+    OSError
+        If there is no such file.
     ValueError
         If the model cannot be converted, or the arguments contradict it. `SpecError` is one of these.
 
@@ -112,10 +129,14 @@ class Converter:
     def _names(
         given: Any, own: Any, dims: list[tuple[int, ...]], argument: str, letters: tuple[str, ...] | None
     ) -> list[LayerNames]:
-        names = own if given is None else given
-        if names is None:
+        if given is not None:
+            return read_names(given, dims, argument)
+        if own is None:
             return [default_names(dim, letters) for dim in dims]
-        return read_names(names, dims, argument)
+        try:
+            return read_names(own, dims, argument)
+        except TypeError as error:  # the spec is wrong, not an argument
+            raise SpecError(str(error)) from None
 
     def model_in(self, dtype: Literal["float", "double"]) -> ConvertedModel:
         """Return the model in a precision, on the device of `model`; `model` itself is never changed."""
@@ -128,6 +149,72 @@ class Converter:
                 other = ConvertedModel(self._spec, wanted, like=self.model).to(device)
                 self._others[wanted] = other
             return other
+
+    @checked
+    def save(self, path: FilePath) -> None:
+        """Write the converted model to a file, from which `load` reads it, elsewhere and without the original.
+
+        The file holds the graph, names and shapes in the format safetensors: numbers and texts, no code.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, which ends in ``.safetensors``; one that exists is overwritten.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If `path` does not end in ``.safetensors``.
+
+        Examples
+        --------
+        >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -1.0]]}]}
+        >>> Converter(model).save("linear.safetensors")
+        >>> Converter("linear.safetensors", dtype="double").output_dim
+        [(1,)]
+        """
+        spec = spec_as_dict(self._spec) | {
+            "layers": [layer.given() for layer in self._spec.layers],
+            "input_names": read_names(self.input_names, self.input_dim, "input_names"),
+            "output_names": read_names(self.output_names, self.output_dim, "output_names"),
+            "output_dim": [list(dim) for dim in self.output_dim],
+        }
+        write_model_file(path, spec, self.dtype)
+
+    @classmethod
+    @checked
+    def load(cls, path: FilePath) -> Self:
+        """Read a converted model that `save` has written; every answer is that of the model saved, bit for bit.
+
+        ``Converter(path)`` reads such a file as well, in the precision and with the names that it is given.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Raises
+        ------
+        OSError
+            If there is no such file.
+        ValueError
+            If the file is damaged, was changed since it was written, is of another kind, or was written by a later
+            version of the package.
+
+        Examples
+        --------
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> Converter(model, input_dim=(2,), input_names=["age", "dose"]).save("model.safetensors")
+        >>> Converter.load("model.safetensors").input_names
+        [[['age', 'dose']]]
+        """
+        spec, dtype = read_model_file(path)
+        try:
+            return cls(spec, dtype=dtype)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f"'{path}' holds no model that can be converted: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -77,42 +78,37 @@ class Trace:
         return Trace(records, values)
 
 
-class ConvertedModel(nn.Module):
-    """A model as a graph of layers.
+class Graph(nn.Module):
+    """Layers and the values that they take from each other.
 
     Parameters
     ----------
-    spec : ModelSpec
-        The checked spec. Its shapes are checked here by a dry run.
-    dtype : torch.dtype
-        Precision of all parameters.
-    like : ConvertedModel, optional
-        A model of the same spec, whose shapes are taken over instead of finding them out again.
-
-    Raises
-    ------
-    SpecError
-        If a layer cannot take the shape that comes to it, or a given shape is not the computed one.
+    inputs, outputs : sequence of str
+        Names of the input values and of the output layers.
+    input_dims : sequence of tuple of int
+        Shape of each input without the batch.
+    nodes : sequence of Node
+        The places of the layers, in an order in which each comes after what it takes.
+    layers : iterable of Layer
+        The layer of each node.
     """
 
-    def __init__(self, spec: ModelSpec, dtype: torch.dtype = torch.float32, like: ConvertedModel | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        input_dims: Sequence[tuple[int, ...]],
+        outputs: Sequence[str],
+        nodes: Sequence[Node],
+        layers: Iterable[Layer],
+    ) -> None:
         super().__init__()
-        self.inputs = spec.inputs
-        self.input_dims = spec.input_dim
-        self.outputs = spec.outputs
-        self.nodes = [Node(layer.name, layer.inputs) for layer in spec.layers]
-        self.layers = nn.ModuleList(build_layer(layer) for layer in spec.layers)
-        self.to(dtype)
-        self.requires_grad_(False)
-        self.eval()
+        self.inputs = tuple(inputs)
+        self.input_dims = tuple(input_dims)
+        self.outputs = tuple(outputs)
+        self.nodes = list(nodes)
+        self.layers = nn.ModuleList(layers)
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
         self._last_use = self._find_last_use()
-        if like is None:
-            self._dry_run(spec, dtype)
-        else:
-            for layer, other in zip(self._layers(), like._layers(), strict=True):
-                layer.input_dims, layer.output_dim = other.input_dims, other.output_dim
-        self.output_dims = tuple(self.layer(name).output_dim for name in self.outputs)
 
     # -- structure ----------------------------------------------------------------------------------------------
 
@@ -121,14 +117,14 @@ class ConvertedModel(nn.Module):
         return self.layers[self._by_name[name]]  # type: ignore[return-value]
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the parameters; float32 for a model without any."""
-        return next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32)
+    def output_dims(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each output without the batch."""
+        return tuple(self.layer(name).output_dim for name in self.outputs)
 
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""
-        return next((b.device for b in self.buffers()), torch.device("cpu"))
+        return next((x.device for x in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     def explained(self, output: int, ignore_last_act: bool) -> Explained:
         """Find what is explained of an output: its preactivation where it has one and that is asked for.
@@ -187,11 +183,8 @@ class ConvertedModel(nn.Module):
         values = dict(zip(self.inputs, inputs, strict=True))
         records: dict[str, Record] = {}
         for node, layer in zip(self.nodes, self._layers(), strict=True):
-            taken = tuple(values[source] for source in node.inputs)
-            before = layer.linear(*taken)
-            after = before if layer.activation.is_linear else layer.activation(before)
-            records[node.name] = Record(taken, before, after)
-            values[node.name] = after
+            record = layer.record(*(values[source] for source in node.inputs))
+            records[node.name], values[node.name] = record, record.output
         return Trace(records, values)
 
     # -- backward -----------------------------------------------------------------------------------------------
@@ -226,13 +219,52 @@ class ConvertedModel(nn.Module):
                 arrived[source] = arrived[source] + piece if source in arrived else piece
         return [arrived.get(name) for name in self.inputs]
 
-    # -- dry run ------------------------------------------------------------------------------------------------
+
+class ConvertedModel(Graph):
+    """A model as a graph of layers.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The checked spec. Its shapes are checked here by a dry run.
+    dtype : torch.dtype
+        Precision of all parameters.
+    like : ConvertedModel, optional
+        A model of the same spec, whose shapes are taken over instead of finding them out again.
+
+    Raises
+    ------
+    SpecError
+        If a layer cannot take the shape that comes to it, or a given shape is not the computed one.
+    """
+
+    def __init__(self, spec: ModelSpec, dtype: torch.dtype = torch.float32, like: ConvertedModel | None = None) -> None:
+        nodes = [Node(layer.name, layer.inputs) for layer in spec.layers]
+        super().__init__(
+            spec.inputs, spec.input_dim, spec.outputs, nodes, (build_layer(layer) for layer in spec.layers)
+        )
+        self.to(dtype)
+        self.requires_grad_(False)
+        self.eval()
+        if like is None:
+            self._dry_run(spec, dtype)
+        else:
+            for layer, other in zip(self._layers(), like._layers(), strict=True):
+                layer.input_dims, layer.output_dim = other.input_dims, other.output_dim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters; float32 for a model without any."""
+        return next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32)
 
     @torch.no_grad()
     def _dry_run(self, spec: ModelSpec, dtype: torch.dtype) -> None:
-        values = {
-            name: torch.zeros(1, *dim, dtype=dtype) for name, dim in zip(self.inputs, self.input_dims, strict=True)
-        }
+        try:
+            values = {
+                name: torch.zeros(1, *dim, dtype=dtype) for name, dim in zip(self.inputs, self.input_dims, strict=True)
+            }
+        except (RuntimeError, TypeError):
+            raise SpecError(f"'input_dim': there is no room for an input of shape {_show(self.input_dims)}.") from None
         for given, layer in zip(spec.layers, self._layers(), strict=True):
             taken = [values[source] for source in given.inputs]
             found = tuple(tuple(x.shape[1:]) for x in taken)
@@ -244,7 +276,7 @@ class ConvertedModel(nn.Module):
             try:
                 layer.check(found)
                 values[given.name] = layer(*taken)
-            except (RuntimeError, ValueError, IndexError) as error:
+            except (RuntimeError, ValueError, IndexError, TypeError, OverflowError) as error:
                 raise SpecError(
                     f"{given.where}: cannot take an input of shape {_show(found)}"
                     f"{_weight_hint(layer)}: {str(error).splitlines()[0]}"

@@ -6,6 +6,7 @@ Each returns the value in one form, or raises a ValueError that says what was ex
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -161,3 +162,33 @@ def read_names(value: Any) -> tuple[str, ...]:
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("expected a list of names of layers or inputs")
     return tuple(names)
+
+
+def read_operator(value: Any) -> str:
+    """Read the name of an ATen operator that computes tensors from tensors and changes nothing."""
+    name = re.fullmatch(r"aten::(\w+)(?:\.(\w+))?", value) if isinstance(value, str) else None
+    packet = getattr(torch.ops.aten, name[1], None) if name else None
+    overload = (name[2] or "default") if name else ""
+    if isinstance(packet, torch._ops.OpOverloadPacket) and overload in packet.overloads():  # type: ignore[no-untyped-call]
+        schema = getattr(packet, overload)._schema
+        takes, gives = ([str(entry.type) for entry in entries] for entries in (schema.arguments, schema.returns))
+        computes = any("Tensor" in kind for kind in takes) and gives and all("Tensor" in kind for kind in gives)
+        if computes and not schema.is_mutable:
+            return str(value)
+    raise ValueError("expected the name of an ATen operator that computes tensors from tensors, such as 'aten::sort'")
+
+
+def read_shapes(value: Any) -> list[tuple[int, ...]]:
+    """Read the shapes of an operator's inputs; one may have no axes."""
+    if not isinstance(value, list | tuple) or not all(isinstance(shape, list | tuple) for shape in value):
+        raise ValueError("expected a list of shapes")
+    return [read_whole_numbers(shape, 0) if shape else () for shape in value]
+
+
+def read_arguments(value: Any) -> Any:
+    """Read the arguments of an operator, arrays as tensors of our own."""
+    if isinstance(value, list | tuple):
+        return [read_arguments(entry) for entry in value]
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    return value.clone() if isinstance(value, torch.Tensor) else value

@@ -16,6 +16,7 @@ from innsight_py.spec_fields import (
     read_activation_name,
     read_any_array,
     read_any_sides,
+    read_arguments,
     read_array,
     read_axes,
     read_axis,
@@ -23,7 +24,9 @@ from innsight_py.spec_fields import (
     read_maybe_infinite,
     read_names,
     read_numbers,
+    read_operator,
     read_per_axis,
+    read_shapes,
     read_sides,
     read_whole_numbers,
 )
@@ -64,17 +67,21 @@ class LayerSpec(BaseModel):
         """Names of all keys that this type takes."""
         return list(cls.model_fields)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the layer as a plain dict with numpy arrays; keys at their default are left out."""
-        plain: dict[str, Any] = {"type": self.type, "name": self.name, "inputs": list(self.inputs)}
+    def given(self) -> dict[str, Any]:
+        """Return the layer as a dict; keys at their default are left out."""
+        values: dict[str, Any] = {"type": self.type, "name": self.name, "inputs": list(self.inputs)}
         for key, field in type(self).model_fields.items():
             value = getattr(self, key)
-            if key in plain or (
+            if key in values or (
                 not isinstance(value, torch.Tensor) and value == field.get_default(call_default_factory=True)
             ):
                 continue
-            plain[key] = _plain(value)
-        return plain
+            values[key] = value
+        return values
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the layer as a plain dict with numpy arrays; keys at their default are left out."""
+        return {key: _plain(value) for key, value in self.given().items()}
 
 
 def _plain(value: Any) -> Any:
@@ -438,9 +445,9 @@ class Operator(LayerSpec):
 
     arity: ClassVar[int | None] = None
     type: Literal["Operator"]
-    operator: str
-    arguments: list[Any]
-    shapes: Annotated[list[tuple[int, ...]], BeforeValidator(lambda value: [tuple(shape) for shape in value])]
+    operator: Annotated[str, PlainValidator(read_operator)]
+    arguments: Annotated[list[Any], BeforeValidator(read_arguments)]
+    shapes: Annotated[list[tuple[int, ...]], BeforeValidator(read_shapes)]
     part: Annotated[int, PlainValidator(read_whole_number)] | None = None
 
 

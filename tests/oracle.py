@@ -26,13 +26,12 @@ ACTIVATIONS = {
     "logistic": torch.sigmoid,
     "leaky_relu": F.leaky_relu,
     "softplus": F.softplus,
-    "hardsigmoid": lambda z: (z / 6 + 0.5).clamp(0, 1),  # torch's own differentiates with 1/6 in single precision
     "softmax": lambda z, dim=-1: torch.softmax(z, dim),
     "log_softmax": lambda z, dim=-1: torch.log_softmax(z, dim),
     **{
         name: getattr(F, name)
         for name in (
-            "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "softsign", "hardswish", "hardtanh",
+            "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "softsign", "hardsigmoid", "hardswish", "hardtanh",
             "logsigmoid",
         )
     },

@@ -1,4 +1,4 @@
-"""`golden/neuralnet` (its weights, as dense layers) and `golden/random` (20,000 draws)."""
+"""`golden/neuralnet` (its weights, as dense layers, and its .rds files) and `golden/random` (20,000 draws)."""
 
 from __future__ import annotations
 
@@ -41,17 +41,20 @@ def neuralnet(net: dict) -> Converter:
     )
 
 
+@pytest.mark.parametrize("source", ["weights", "rds"])
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("call", CALLS)
-def test_neuralnet(name, call):
+def test_neuralnet(name, call, source):
     net = read(f"neuralnet/{name}")
+    rds = FOLDER / "neuralnet" / name.replace(".json.gz", ".rds")
+    converter = neuralnet(net) if source == "weights" else Converter(rds, dtype="double")
     method, arguments, reference = CALLS[call]
     if reference:
         arguments = arguments | {reference: net[reference]}
     data = None if call == "cw" else net["x"]
-    ours = getattr(innsight_py, method)(neuralnet(net), data, dtype="double", **arguments)
+    ours = getattr(innsight_py, method)(converter, data, dtype="double", **arguments)
     theirs = net["results"][call]
-    limit = 1e-5 if call == "cw" else 1e-9
+    limit = 1e-6 if call == "cw" else 1e-9
     assert relative_error(ours.get_result(), theirs["result"]) <= limit
     frame = ours.get_result("data.frame")
     assert list(frame.columns) == list(theirs["data_frame"])

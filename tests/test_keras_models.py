@@ -229,7 +229,7 @@ def test_the_users_model_stays_as_it_is():
 
 
 def test_compared_in_double_precision():
-    """Where Keras can; a nested model too, through a copy. (A batch normalisation is single on every backend.)"""
+    """Where Keras can; a nested model too, through a copy. A batch normalisation is always single."""
     tower = keras.Sequential([keras.Input((7, 6, 3)), L.SeparableConv2D(2, 3), L.ReLU(), L.Flatten(), L.Dense(4)])
     model = build(IMAGE, lambda x: L.Dense(2)(tower(L.Conv2D(3, 3, use_bias=False)(x))))
     spec, run, values = door.read(model, None)
@@ -438,7 +438,7 @@ def test_trained_emotion_model():
     converter = Converter(model, output_names=labels)
     assert converter.input_dim == [(1, 64, 64)]
     x = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 1))
-    expected = keras.ops.convert_to_numpy(model(x.astype("float32")))
+    expected = keras.ops.convert_to_numpy(model([x.astype("float32")]))
     result = run_deeplift(
         converter, x, channels_first=False, winner_takes_all=False, dtype="double", output_label=["happy", "sad"]
     )

@@ -124,6 +124,11 @@ class Layer(nn.Module):
         """Map the inputs to the output."""
         return self.activation(self.linear(*inputs))
 
+    def record(self, *inputs: Tensor) -> Record:
+        """Map the inputs to the output and keep what the walk back may need."""
+        before = self.linear(*inputs)
+        return Record(inputs, before, before if self.activation.is_linear else self.activation(before))
+
     # -- gradient -----------------------------------------------------------------------------------------------
 
     def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor | None]:

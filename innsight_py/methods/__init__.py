@@ -6,12 +6,16 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from innsight_py.methods.agnostic import AgnosticWrapper
 from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.connection_weights import ConnectionWeights
 from innsight_py.methods.deeplift import DeepLift, DeepSHAP
+from innsight_py.methods.direct import torch_expgrad, torch_grad, torch_intgrad, torch_smoothgrad
 from innsight_py.methods.gradient import Gradient, SmoothGrad
+from innsight_py.methods.lime import LIME
 from innsight_py.methods.lrp import LRP
 from innsight_py.methods.path import ExpectedGradient, IntegratedGradient
+from innsight_py.methods.shap import SHAP
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=InterpretingMethod)
@@ -39,9 +43,14 @@ run_deeplift = _runner(DeepLift, "run_deeplift")
 run_deepshap = _runner(DeepSHAP, "run_deepshap")
 run_lrp = _runner(LRP, "run_lrp")
 run_cw = _runner(ConnectionWeights, "run_cw")
+run_lime = _runner(LIME, "run_lime")
+run_shap = _runner(SHAP, "run_shap")
 
 __all__ = [
+    "LIME",
     "LRP",
+    "SHAP",
+    "AgnosticWrapper",
     "ConnectionWeights",
     "DeepLift",
     "DeepSHAP",
@@ -56,6 +65,12 @@ __all__ = [
     "run_expgrad",
     "run_grad",
     "run_intgrad",
+    "run_lime",
     "run_lrp",
+    "run_shap",
     "run_smoothgrad",
+    "torch_expgrad",
+    "torch_grad",
+    "torch_intgrad",
+    "torch_smoothgrad",
 ]

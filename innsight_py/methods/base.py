@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from innsight_py._checks import WrongTypeError
 from innsight_py._printing import method_html, method_text
-from innsight_py.converter import DTYPES, Converter
+from innsight_py.converter import DTYPES, Explainable
 from innsight_py.data import read_data, to_channels_first
-from innsight_py.explanation import Buffers, Explanation
-from innsight_py.graph import ConvertedModel, Explained, Step, Trace
+from innsight_py.explanation import Buffers, Described, Explanation
+from innsight_py.graph import Explained, Graph, Step, Trace
 from innsight_py.selection import Selection, select_outputs
 
 #: Bytes that one backward walk may hold at its widest layer: about what stays in a core's cache.
 CACHE_BYTES = 4 * 2**20
 #: Bytes of the values that a forward pass keeps for the walk back.
 TRACE_BYTES = 64 * 2**20
+
+
+def _explainable(value: object) -> object:
+    if not isinstance(value, Explainable):
+        raise WrongTypeError("a Converter")
+    return value
+
+
+#: What the gradient methods take: a converter, or a module as it is (see `innsight_py.bare`).
+AnyConverter = Annotated[Explainable, BeforeValidator(_explainable)]
 
 _SHARED_PARAMETERS = """channels_first : bool
         Whether the channels are the first or the last axis of each instance, in the data given and in the result.
@@ -44,10 +56,9 @@ _IGNORE_LAST_ACT = """ignore_last_act : bool
 
 
 class InterpretingMethod(Explanation):
-    """Base class of the model-specific methods; see `Explanation` for the attributes."""
+    """Base class of the methods; see `Explanation` for the attributes."""
 
     title: ClassVar[str] = "InterpretingMethod"
-    converter: Converter
 
     def __init_subclass__(cls, ignores_last_act: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -57,7 +68,7 @@ class InterpretingMethod(Explanation):
 
     def __init__(
         self,
-        converter: Converter,
+        converter: Described,
         *,
         channels_first: bool,
         output_idx: Any,
@@ -85,7 +96,8 @@ class InterpretingMethod(Explanation):
     # -- for subclasses -----------------------------------------------------------------------------------------
 
     @property
-    def _model(self) -> ConvertedModel:
+    def _model(self) -> Graph:
+        assert isinstance(self.converter, Explainable)
         return self.converter.model_in(self.dtype)
 
     def _read(self, data: Any, argument: str) -> list[Tensor]:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, NotNegative, Seed, checked
-from innsight_py.converter import Converter
+from innsight_py.converter import Explainable
 from innsight_py.graph import Explained, Step, Trace
 from innsight_py.layers import Layer
-from innsight_py.methods.base import Buffers, InterpretingMethod, Walk, random_source
+from innsight_py.methods.base import AnyConverter, Buffers, InterpretingMethod, Walk, random_source
 
 #: Gives the points of some rows and steps, each input ``(rows * steps, *dims)``, and what gradients are multiplied by.
 Points = Callable[[slice, slice], tuple[list[Tensor], list[Tensor] | None]]
@@ -36,7 +36,7 @@ def gradient_step(trace: Trace) -> Step:
 class GradientBased(InterpretingMethod):
     """Base class of the gradient methods."""
 
-    def __init__(self, converter: Converter, data: Any, *, times_input: bool, **shared: Any) -> None:
+    def __init__(self, converter: Explainable, data: Any, *, times_input: bool, **shared: Any) -> None:
         super().__init__(converter, **shared)
         self.times_input = times_input
         self.value_name = "Relevance" if times_input else "Gradient"
@@ -104,7 +104,7 @@ class Gradient(GradientBased):
     @checked
     def __init__(
         self,
-        converter: Converter,
+        converter: AnyConverter,
         data: Any,
         *,
         channels_first: Flag = True,
@@ -178,7 +178,7 @@ class SmoothGrad(GradientBased):
     @checked
     def __init__(
         self,
-        converter: Converter,
+        converter: AnyConverter,
         data: Any,
         *,
         channels_first: Flag = True,
@@ -205,17 +205,21 @@ class SmoothGrad(GradientBased):
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor] | None]:
             count = steps.stop - steps.start
+            clean = [x[rows].repeat_interleave(count, 0) for x in inputs]
             noisy = []
-            for x, sigma, source in zip(inputs, sigmas, sources, strict=True):
-                clean = x[rows].repeat_interleave(count, 0)
-                draws = torch.from_numpy(source.standard_normal(clean.shape, dtype=np.float32))
-                noisy.append(clean.add_(draws.to(clean), alpha=sigma))
-            return noisy, noisy if times_input else None
+            for x, sigma, source in zip(clean, sigmas, sources, strict=True):
+                draws = torch.from_numpy(source.standard_normal(x.shape, dtype=np.float32))
+                noisy.append(x.add(draws.to(x), alpha=sigma))
+            return noisy, self._factors(clean, noisy) if times_input else None
 
         with Walk(self, inputs[0].shape[0]) as walk:
             walk.observe_all(inputs)
             self.result = self._finish(self._average(walk, n, points))
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+
+    def _factors(self, clean: list[Tensor], noisy: list[Tensor]) -> list[Tensor]:
+        """Return what the gradients are multiplied by for `times_input`."""
+        return noisy
 
     def _fields(self) -> list[tuple[str, str]]:
         return [*super()._fields(), ("n", str(self.n)), ("noise_level", f"{self.noise_level:g}")]

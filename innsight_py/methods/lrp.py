@@ -9,7 +9,7 @@ from torch import Tensor
 
 from innsight_py._checks import Count, Flag, WrongTypeError, checked, describe, read_number, suggestion
 from innsight_py.converter import Converter
-from innsight_py.graph import ConvertedModel, Explained, Step, Trace
+from innsight_py.graph import Explained, Graph, Step, Trace
 from innsight_py.layers import Layer, LRPRule, ruled_classes
 from innsight_py.layers.rules import DEFAULT_PARAM, LRPRuleName
 from innsight_py.methods.base import InterpretingMethod, Walk
@@ -107,7 +107,7 @@ class LRP(InterpretingMethod):
             self.result = self._finish(walk.buffers)
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
 
-    def _start(self, model: ConvertedModel, trace: Trace) -> Any:
+    def _start(self, model: Graph, trace: Trace) -> Any:
         """Return what gives the relevance of the output: its value, less 0.5 for a probability, as in R."""
 
         def start(what: Explained) -> Tensor:
@@ -117,7 +117,7 @@ class LRP(InterpretingMethod):
 
         return start
 
-    def _rules(self, model: ConvertedModel) -> dict[str, LRPRule]:
+    def _rules(self, model: Graph) -> dict[str, LRPRule]:
         """Find the rule of every layer, refusing those that a layer cannot follow."""
         rules = {}
         for node in model.nodes:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, Seed, checked
-from innsight_py.converter import Converter
-from innsight_py.methods.base import Walk, random_source, reference_text, times_difference
+from innsight_py.methods.base import AnyConverter, Walk, random_source, reference_text, times_difference
 from innsight_py.methods.gradient import GradientBased
 
 
@@ -58,7 +57,7 @@ class IntegratedGradient(GradientBased):
     @checked
     def __init__(
         self,
-        converter: Converter,
+        converter: AnyConverter,
         data: Any,
         *,
         x_ref: Any = None,
@@ -80,8 +79,7 @@ class IntegratedGradient(GradientBased):
         self.n = n
         self.x_ref = self._read_reference(x_ref, "x_ref", single=True)
         inputs, reference = self._first(self.data), self._first(self.x_ref)
-        # In single precision even for double, as R has them.
-        alphas = (torch.arange(1, n + 1, dtype=torch.float64) / n).float().to(inputs[0])
+        alphas = self._grid(n).to(inputs[0])
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], None]:
             on_path = []
@@ -98,6 +96,10 @@ class IntegratedGradient(GradientBased):
             self.result = self._finish(buffers)
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+
+    def _grid(self, n: int) -> Tensor:
+        """Return where on the path the points lie: the right ends, in single precision even for double, as in R."""
+        return (torch.arange(1, n + 1, dtype=torch.float64) / n).float()
 
     def _fields(self) -> list[tuple[str, str]]:
         kind = "decomposition of y - y'" if self.times_input else "output sensitivity"
@@ -151,7 +153,7 @@ class ExpectedGradient(GradientBased):
     @checked
     def __init__(
         self,
-        converter: Converter,
+        converter: AnyConverter,
         data: Any,
         *,
         data_ref: Any = None,

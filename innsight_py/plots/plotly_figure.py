@@ -70,14 +70,14 @@ class _Drawing:
     def figure(self) -> go.Figure:
         """Draw all panels, and what stands around them."""
         drawn = 0
-        for place in np.ndindex(*self.frame.shape):
-            panel: Panel = self.frame.panels[place]
+        for i, j, k in np.ndindex(*self.frame.shape):
+            panel: Panel = self.frame.panels[i, j, k]
             if isinstance(panel, Empty):
-                where: Rectangle = self.grid.panels[place]
+                where: Rectangle = self.grid.panels[i, j, k]
                 self._write("empty", _in_lines(panel.text, where.width), where, -where.height / 2)
                 continue
             drawn += 1
-            self._draw_panel(place, "" if drawn == 1 else str(drawn))
+            self._draw_panel((i, j, k), "" if drawn == 1 else str(drawn))
         for i, j in np.ndindex(*self.frame.shape[:2]):
             self._decorate(i, j)
         controls = Controls(self.frame, self.layers, self.scales)

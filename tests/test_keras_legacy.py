@@ -1,0 +1,126 @@
+"""Models of `tf_keras`, Keras 2 as it lives on for TensorFlow; run by ``nox -s tests_tensorflow``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from goldens import FOLDER, read, relative_error
+from test_keras_goldens import CALLS
+
+import innsight_py
+from innsight_py import Converter, run_deeplift
+
+keras = pytest.importorskip("tf_keras")
+L = keras.layers
+IMAGE, SIGNAL = (9, 8, 4), (11, 3)
+
+
+def randomised(model, seed=0):
+    rng = np.random.default_rng(seed)
+    weights = [np.abs(w) + 0.5 if w.ndim == 1 else w for w in model.get_weights()]  # variances too
+    model.set_weights([(w + rng.normal(0, 0.1, w.shape)).astype(w.dtype) for w in weights])
+    return model
+
+
+def build(shapes, apply):
+    inputs = [keras.Input(shape) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+    return randomised(keras.Model(inputs if len(inputs) > 1 else inputs[0], apply(*inputs)))
+
+
+def check(model):
+    converter = Converter(model, dtype="double")
+    rng = np.random.default_rng(1)
+    xs = [rng.normal(size=(3, *x.shape[1:])).astype("float32") for x in model.inputs]
+    expected = np.asarray(model(xs if len(xs) > 1 else xs[0], training=False))
+    result = run_deeplift(
+        converter, xs, channels_first=False, dtype="double", winner_takes_all=False, ignore_last_act=False
+    )
+    np.testing.assert_allclose(result.preds[0], expected, atol=1e-5)
+    total = sum(t.flatten(1, -2).sum(1) for t in result.result[0] if t is not None)
+    torch.testing.assert_close(total, result.decomp_goal[0], rtol=0, atol=1e-8)
+    return converter
+
+
+CASES = {
+    "dense": ((5,), lambda x: L.Dense(3, activation="softmax")(L.Dense(4, activation="hard_sigmoid")(x))),
+    "conv1d": (SIGNAL, lambda x: L.Dense(2)(L.Flatten()(L.Conv1D(4, 3, padding="causal", activation="elu")(x)))),
+    "conv2d": (
+        IMAGE,
+        lambda x: L.Dense(2)(
+            L.GlobalAveragePooling2D()(
+                L.ReLU(6.0)(L.BatchNormalization()(L.Conv2D(4, 3, padding="same", strides=2)(x)))
+            )
+        ),
+    ),
+    "pooling": (
+        IMAGE,
+        lambda x: L.Dense(2)(L.Flatten()(L.AveragePooling2D(2, padding="same")(L.MaxPooling2D(3, 1, "same")(x)))),
+    ),
+    "separable": (IMAGE, lambda x: L.Dense(2)(L.Flatten()(L.SeparableConv2D(3, 3, depth_multiplier=2)(x)))),
+    "depthwise": (IMAGE, lambda x: L.Dense(2)(L.Flatten()(L.DepthwiseConv2D(3, padding="same")(x)))),
+    "transposed": (IMAGE, lambda x: L.Dense(2)(L.Flatten()(L.Conv2DTranspose(3, 3, strides=2, padding="same")(x)))),
+    "padding": (IMAGE, lambda x: L.Dense(2)(L.Flatten()(L.Cropping2D(1)(L.ZeroPadding2D(((1, 2), (3, 0)))(x))))),
+    "padding of signals": (SIGNAL, lambda x: L.Dense(2)(L.Flatten()(L.UpSampling1D(2)(L.ZeroPadding1D((1, 2))(x))))),
+    "activations": (
+        IMAGE,
+        lambda x: L.Dense(2)(L.Flatten()(L.ThresholdedReLU(0.3)(L.PReLU()(L.LeakyReLU(0.2)(L.ELU()(x)))))),
+    ),
+    "normalisation": (SIGNAL, lambda x: L.Dense(2)(L.Flatten()(L.LayerNormalization()(x)))),
+    "merging": (
+        [(5,), (5,)],
+        lambda x, y: L.Dense(2)(L.Concatenate()([L.Add()([x, y]), L.Multiply()([x, y]), L.Maximum()([x, y])])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layers(name):
+    check(build(*CASES[name]))
+
+
+def test_nested_and_shared():
+    block = keras.Sequential([keras.Input((5,)), L.Dense(5, activation="relu"), L.BatchNormalization()])
+    shared = L.Dense(3, activation="tanh")
+
+    def apply(x, y):
+        return L.Dense(2)(L.Concatenate()([shared(block(block(x))), shared(block(y)), x]))
+
+    check(build([(5,), (5,)], apply))
+
+
+def test_sequential_that_is_built_later():
+    model = keras.Sequential([L.Conv2D(3, 3), L.Flatten(), L.Dense(2)])
+    model.build((None, *IMAGE))
+    assert check(randomised(model)).input_dim == [(4, 9, 8)]
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match=r"\(Lambda\) has no translation"):
+        Converter(build((5,), L.Lambda(lambda x: 2 * x)))
+    with pytest.raises(ValueError, match="has no translation"):
+        Converter(build((5,), lambda x: L.Dense(2)(x) + 1))
+
+    class Own(keras.Model):
+        def call(self, x):
+            return 2 * x
+
+    with pytest.raises(ValueError, match="a 'call' of its own"):
+        Converter(Own())
+
+
+@pytest.mark.parametrize("name", ["conv2d_same", "functional", "dense", "conv1d_valid"])
+def test_answers_of_r(name):
+    """The models that R keras saved, read by the Keras of their time."""
+    golden = read(f"keras/{name}.json.gz")
+    converter = Converter(keras.models.load_model(FOLDER / "keras" / f"{name}.h5", compile=False), dtype="double")
+    index = [[int(i) - 1 for i in (each if isinstance(each, list) else [each])] for each in golden["output_idx"]]
+    method, arguments = CALLS["deeplift_rescale"]
+    filled = {key: golden[key] if value is ... else value for key, value in arguments.items()}
+    ours = getattr(innsight_py, method)(
+        converter, golden["x"], output_idx=index, channels_first=False, dtype="double", **filled
+    )
+    for i, row in enumerate(golden["results"]["deeplift_rescale"]["result"]):
+        for j, values in enumerate(row):
+            if values is not None:
+                assert relative_error(ours.result[i][j], values) <= 1e-6
