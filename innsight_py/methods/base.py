@@ -244,6 +244,23 @@ class Walk:
                 yield i, slice(first, first + len(chunk)), self.model.backward(what, seed, step)
             self._progress.update()
 
+    def put(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None) -> None:
+        """Write a piece ``(K, rows or 1, *dims)`` of what output layer i gives to input j, where nothing else is added.
+
+        It is multiplied by `factor`, ``(rows, *dims)``, on the way.
+        """
+        row, selected = self.buffers[i], self.selection.idx[i]
+        assert row is not None
+        assert selected is not None
+        if row[j] is None:
+            row[j] = piece.new_empty((len(selected), self.rows, *piece.shape[2:]))
+        buffer = row[j]
+        assert buffer is not None
+        if factor is None:
+            buffer[nodes, rows] = piece
+        else:
+            torch.mul(piece, factor, out=buffer[nodes, rows])
+
     def add(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor) -> None:
         """Add a piece ``(K, rows or 1, *dims)`` to what output layer i gives to input j."""
         row = self.buffers[i]

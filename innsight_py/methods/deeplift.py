@@ -11,7 +11,7 @@ from innsight_py._checks import Count, Flag, Seed, checked
 from innsight_py.converter import Converter
 from innsight_py.graph import Explained, Step, Trace
 from innsight_py.layers import DeepLiftRule, Layer
-from innsight_py.methods.base import InterpretingMethod, Walk, random_source, reference_text, times_difference
+from innsight_py.methods.base import InterpretingMethod, Walk, random_source, reference_text
 
 
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
@@ -99,13 +99,14 @@ class DeepLift(InterpretingMethod):
             chunks = walk.row_chunks(walk.rows)
             walk.expect(len(chunks))
             for rows in chunks:
-                trace = walk.model.trace([x[rows] for x in inputs])
+                some = [x[rows] for x in inputs]
+                trace = walk.model.trace(some)
                 walk.observe(trace)
+                differences = [x - x_ref for x, x_ref in zip(some, reference, strict=True)]
                 for i, nodes, pieces in walk.back(deeplift_step(trace, at_reference, rule), rows.stop - rows.start):
                     for j, piece in enumerate(pieces):
                         if piece is not None:
-                            walk.add(i, j, nodes, rows, piece)
-            times_difference(walk.buffers, inputs, reference)
+                            walk.put(i, j, nodes, rows, piece, differences[j])
             self.result = self._finish(walk.buffers)
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(

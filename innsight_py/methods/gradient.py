@@ -54,12 +54,14 @@ class GradientBased(InterpretingMethod):
             shape = (rows.stop - rows.start, steps.stop - steps.start)
             for i, nodes, pieces in walk.back(gradient_step(trace), inputs[0].shape[0]):
                 for j, piece in enumerate(pieces):
-                    if piece is not None:
-                        piece = piece if factors is None else piece * factors[j]
-                        if n > 1:
-                            piece = piece.expand(piece.shape[0], shape[0] * shape[1], *piece.shape[2:])
-                            piece = piece.reshape(piece.shape[0], *shape, *piece.shape[2:]).sum(2) / n
-                        walk.add(i, j, nodes, rows, piece)
+                    if piece is None:
+                        continue
+                    if n == 1:
+                        walk.put(i, j, nodes, rows, piece, None if factors is None else factors[j])
+                        continue
+                    piece = piece if factors is None else piece * factors[j]
+                    piece = piece.expand(piece.shape[0], shape[0] * shape[1], *piece.shape[2:])
+                    walk.add(i, j, nodes, rows, piece.reshape(piece.shape[0], *shape, *piece.shape[2:]).sum(2) / n)
         return walk.buffers
 
     def _fields(self) -> list[tuple[str, str]]:

@@ -103,7 +103,7 @@ class LRP(InterpretingMethod):
                 for i, nodes, pieces in walk.back(_lrp_step(trace, rules), rows.stop - rows.start, start):
                     for j, piece in enumerate(pieces):
                         if piece is not None:
-                            walk.add(i, j, nodes, rows, piece)
+                            walk.put(i, j, nodes, rows, piece)
             self.result = self._finish(walk.buffers)
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
 
