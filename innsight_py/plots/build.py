@@ -124,7 +124,8 @@ def global_frame(
         shown = [x if x is None or not for_boxes else x[summarized] for x in columns]
         kept = _order(j, explanation, shown, max_display)
         axes = _axes(explanation, j, kept, max_display)
-        limit = max((_magnitude(x[MEDIAN]) for x in columns if x is not None and not for_boxes), default=0.0)
+        images = [] if for_boxes else [x for x in columns if x is not None]
+        limits = tuple(max((_magnitude(x[q]) for x in images), default=0.0) for q in range(len(QUANTILES)))
         for n, node in enumerate(nodes):
             place = _place(explanation, node, j, None)
             head = (place, axes, explanation.value_name)
@@ -139,7 +140,7 @@ def global_frame(
                 panels[0, n, j] = Boxes(*head, values, box_statistics(values), own, named, (0.0, 0.0))
             else:
                 title = f"{explanation.value_name}\n(median)"
-                panels[0, n, j] = Image(*head, x[MEDIAN], limit, title, quantiles=x)
+                panels[0, n, j] = Image(*head, x[MEDIAN], limits[MEDIAN], title, quantiles=x, quantile_limits=limits)
     _share_limits(panels[0])
     return _frame(explanation, panels, nodes, [""], None, is_global=True)
 

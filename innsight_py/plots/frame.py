@@ -337,6 +337,8 @@ class Image(Panel):
         Title of the colour bar.
     quantiles : ndarray, optional
         ``(len(QUANTILES), height, width)``.
+    quantile_limits : tuple of float, optional
+        The magnitude that has the full colour for each quantile, the same for all nodes; for the median it is `limit`.
     background : ndarray, optional
         ``(height, width)``, from 0 (black) to 1 (white).
     """
@@ -345,6 +347,7 @@ class Image(Panel):
     limit: float
     scale_title: str
     quantiles: np.ndarray | None = None
+    quantile_limits: tuple[float, ...] | None = None
     background: np.ndarray | None = None
 
     @property
