@@ -21,7 +21,7 @@ from innsight_py.graph import Explained, Graph, Step, Trace
 from innsight_py.selection import Selection, select_outputs
 
 #: Bytes that one backward walk may hold at its widest layer: about what stays in a core's cache.
-CACHE_BYTES = 4 * 2**20
+CACHE_BYTES = 6 * 2**20
 #: Bytes of the values that a forward pass keeps for the walk back.
 TRACE_BYTES = 64 * 2**20
 
