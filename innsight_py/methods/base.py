@@ -35,9 +35,10 @@ def _explainable(value: object) -> object:
 #: What the gradient methods take: a converter, or a module as it is (see `innsight_py.bare`).
 AnyConverter = Annotated[Explainable, BeforeValidator(_explainable)]
 
-_SHARED_PARAMETERS = """channels_first : bool
+_SHARED_PARAMETERS = """channels_first : bool, optional
         Whether the channels are the first or the last axis of each instance, in the data given and in the result.
-        The answers are the same.
+        The answers are the same. Default: as the model has them (`Converter.channels_first`): last for most Keras
+        models, first otherwise.
     output_idx : int, sequence of int, or list of these and None, optional
         Output nodes to explain, counted from 0: of the first output layer, or with an entry for each output layer
         (None: not wanted). Default: the first ten nodes of the first output layer.
@@ -50,8 +51,8 @@ _SHARED_PARAMETERS = """channels_first : bool
     batch_size : int, optional
         At most so many rows (or points of a path) travel together. Default: chosen so that they fit into memory."""
 _IGNORE_LAST_ACT = """ignore_last_act : bool
-        Explain the output before its last activation (Dense and convolution layers have one); otherwise, and for
-        other last layers, its value.
+        Explain the output before its last activation, which may be a part of a Dense or convolution layer or a layer
+        of its own; otherwise, and where no activation ends the model, its value.
     """
 
 
@@ -70,7 +71,7 @@ class InterpretingMethod(Explanation):
         self,
         converter: Described,
         *,
-        channels_first: bool,
+        channels_first: bool | None,
         output_idx: Any,
         output_label: Any,
         ignore_last_act: bool,
@@ -79,7 +80,7 @@ class InterpretingMethod(Explanation):
         batch_size: int | None,
     ) -> None:
         self.converter = converter
-        self.channels_first = channels_first
+        self.channels_first = converter.channels_first if channels_first is None else channels_first
         self.ignore_last_act = ignore_last_act
         self.verbose = verbose
         self.dtype: Literal["float", "double"] = dtype

@@ -57,7 +57,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
         *,
         output_idx: Any = None,
         output_label: Any = None,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         times_input: Flag = False,
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",

@@ -72,7 +72,7 @@ class LRP(InterpretingMethod):
         converter: Converter,
         data: Any,
         *,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
         ignore_last_act: Flag = True,
