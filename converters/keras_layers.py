@@ -209,6 +209,19 @@ def _concatenate(write: KerasWriter, call: Call) -> KerasValue:
     return KerasValue(write.layer("Concatenate", values, tuple(shape), axis=axis), moved)
 
 
+@reads(operations=("Stack",))
+def _stack(write: KerasWriter, call: Call) -> KerasValue:
+    values = [write.plain(x) for x in call.inputs]
+    rank = len(values[0].shape) + 1
+    axis = int(call.config.get("axis", 0)) % rank
+    if axis == 0:
+        raise refuse(call, "it changes the axis of the batch")
+    shape = values[0].shape
+    parts = [write.reshape(value, (*shape[:axis], 1, *shape[axis:])) for value in values]
+    joined = (*shape[:axis], len(parts), *shape[axis:])
+    return KerasValue(write.layer("Concatenate", parts, joined, axis=axis))
+
+
 def _spread_ranks(write: KerasWriter, call: Call) -> tuple[list[Value], bool]:
     """Return the inputs of a merging layer in one order; where ranks differ, Keras puts axes of 1 after the batch."""
     values, moved = write.aligned(call.inputs)

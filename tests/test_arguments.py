@@ -138,7 +138,7 @@ NO_COUNT = [2.5, 50.0, "3", None, True, NAN, INF, [], [3], np.array([3]), np.arr
 NO_NUMBER = ["0.1", None, True, np.True_, [0.1], [0.1, 0.2], np.array([0.1, 0.2]), torch.tensor([0.1, 0.2]), 1j, {}]
 #: What each argument refuses: values of the wrong kind (TypeError) and values that are not allowed (ValueError).
 REFUSED = {
-    "channels_first": (NO_FLAG, []),
+    "channels_first": ([v for v in NO_FLAG if v is not None], []),
     "ignore_last_act": (NO_FLAG, []),
     "winner_takes_all": (NO_FLAG, []),
     "times_input": (NO_FLAG, []),
@@ -540,20 +540,19 @@ CONV = {
     "activation_name": "sigmoid",
 }
 ENDS = {
-    # the last layers, and whether what is explained is what the Dense layer has before or after its own activation,
-    # or else the value of the model
-    "Dense": ([], "before"),
-    "Skipping": ([{"type": "Skipping"}], "before"),
-    "two Skipping": ([{"type": "Skipping"}, {"type": "Skipping"}], "before"),
-    "Activation": ([{"type": "Activation", "act_name": "tanh"}], "after"),
-    "softmax": ([{"type": "Activation", "act_name": "softmax"}], "after"),
-    "Activation, Skipping": ([{"type": "Activation", "act_name": "tanh"}, {"type": "Skipping"}], "after"),
-    "Skipping, Activation": ([{"type": "Skipping"}, {"type": "Activation", "act_name": "tanh"}], "after"),
+    # the last layers, and whether the preactivation of the first of them is explained
+    "Dense": ([], True),
+    "Skipping": ([{"type": "Skipping"}], True),
+    "two Skipping": ([{"type": "Skipping"}, {"type": "Skipping"}], True),
+    "Activation": ([{"type": "Activation", "act_name": "tanh"}], False),
+    "softmax": ([{"type": "Activation", "act_name": "softmax"}], False),
+    "Activation, Skipping": ([{"type": "Activation", "act_name": "tanh"}, {"type": "Skipping"}], False),
+    "Skipping, Activation": ([{"type": "Skipping"}, {"type": "Activation", "act_name": "tanh"}], False),
     "BatchNorm": (
-        [{"type": "BatchNorm", "gamma": [1.0, 2.0], "run_mean": [0.1, 0.0], "run_var": [1.0, 2.0], "eps": 0.1}], "value"
+        [{"type": "BatchNorm", "gamma": [1.0, 2.0], "run_mean": [0.1, 0.0], "run_var": [1.0, 2.0], "eps": 0.1}], False
     ),
-    "Padding": ([{"type": "Padding", "padding": [1, 0]}], "value"),
-    "Flatten": ([{"type": "Flatten"}], "value"),
+    "Padding": ([{"type": "Padding", "padding": [1, 0]}], False),
+    "Flatten": ([{"type": "Flatten"}], False),
 }  # fmt: skip
 
 
@@ -573,19 +572,19 @@ def values(converter: Converter, x: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("method", [m for m in METHODS if m is not ConnectionWeights])
 @pytest.mark.parametrize("ignore", [True, False])
 def test_what_is_explained(end, method, ignore):
-    """Identities at the end are looked through; without an activation at the end the value is explained."""
+    """Identities at the end are looked through; what is neither Dense nor a convolution is explained at its value."""
     converter, x = ending(end)
     z = torch.tensor(x) @ torch.tensor(dense(4, 3)["weight"]).T + torch.tensor(dense(4, 3)["bias"])
     z = z.tanh() @ torch.tensor(dense(2, 4)["weight"]).T + torch.tensor(dense(2, 4)["bias"])
     value = values(converter, x)
-    of = ENDS[end][1] if ignore else "value"
-    expected = {"before": z, "after": z.sigmoid(), "value": value}[of]
+    preactivation = ignore and ENDS[end][1]
+    expected = z if preactivation else value
     if method in (IntegratedGradient, ExpectedGradient, DeepLift, DeepSHAP):
         zero = np.zeros((1, 3))
         ref = torch.tensor(dense(4, 3)["bias"]).tanh() @ torch.tensor(dense(2, 4)["weight"]).T + torch.tensor(
             dense(2, 4)["bias"]
         )
-        expected = expected - {"before": ref, "after": ref.sigmoid(), "value": values(converter, zero)}[of]
+        expected = expected - (ref if preactivation else values(converter, zero))
     found = method(converter, x, ignore_last_act=ignore, dtype="double", output_idx=range(value.shape[1]))
     torch.testing.assert_close(found.preds[0], value, rtol=1e-12, atol=1e-14)  # always the model's output
     if method is LRP and not ignore and end in ("Dense", "Skipping", "two Skipping", "softmax"):

@@ -16,7 +16,6 @@ class Activation(Layer):
     """The identity followed by an activation function."""
 
     r_class = "Activation"
-    has_preactivation = True  # its input
 
     def __init__(self, layer: Any) -> None:
         super().__init__(layer, activations.Activation(layer.act_name, layer.act_params))

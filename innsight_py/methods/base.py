@@ -51,8 +51,8 @@ _SHARED_PARAMETERS = """channels_first : bool, optional
     batch_size : int, optional
         At most so many rows (or points of a path) travel together. Default: chosen so that they fit into memory."""
 _IGNORE_LAST_ACT = """ignore_last_act : bool
-        Explain the output before its last activation, which may be a part of a Dense or convolution layer or a layer
-        of its own; otherwise, and where no activation ends the model, its value.
+        Explain the output before its last activation (Dense and convolution layers have one); otherwise, and for
+        other last layers, its value.
     """
 
 
