@@ -86,8 +86,8 @@ def test_flat_in_references(small):
         peak(lambda n=n: run_deepshap(small, x, data_ref=images(n, 32), limit_ref=n, output_idx=[0], verbose=False))
         for n in (320, 640)
     )
-    grown = 320 * 3 * 32 * 32 * 4  # the references themselves
-    assert many - few <= 1.5 * grown
+    grown = 320 * 3 * 32 * 32 * 4  # the references, as they come, are read and drawn; a pass keeps 20 times as much
+    assert many - few <= 4 * grown
 
 
 @pytest.mark.parametrize("run", [run_grad, run_deeplift, run_lrp])
@@ -96,8 +96,8 @@ def test_rows_add_what_their_results_take(small, run, nodes):
     keys = {"output_idx": list(range(nodes)), "verbose": False}
     few, many = (peak(lambda rows=rows: run(small, images(rows, 32), **keys)) for rows in (320, 480))
     row = 3 * 32 * 32 * 4
-    # The instances once, what they become on the way once, and the results.
-    assert many - few <= 160 * row * (3.5 + 1.2 * nodes)
+    # The instances as they come and are read, and the results; what a pass keeps of a row is 20 times as large.
+    assert many - few <= 160 * row * (5 + 1.2 * nodes)
 
 
 def test_a_batch_size_caps_it(small):
