@@ -41,8 +41,8 @@ from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Tests that look at numbers, those that are likely to notice first.
-LAYERS = ["test_invariants.py", "test_numbers.py", "test_kill.py", "test_layer_oracle.py"]
-METHODS = ["test_invariants.py", "test_kill.py", "test_golden_small.py", "test_numbers.py", "test_engine.py"]
+LAYERS = ["test_invariants.py", "test_numbers.py", "test_layer_oracle.py", "test_torch_operators.py", "test_spec.py"]
+METHODS = ["test_invariants.py", "test_numbers.py", "test_golden_small.py", "test_engine.py"]
 OF_MODULE = {
     "agnostic": ["test_agnostic.py"], "lime": ["test_agnostic.py"], "shap": ["test_agnostic.py"],
     "direct": ["test_direct.py"],
