@@ -137,14 +137,37 @@ class _Places(ast.NodeVisitor):
                     self.visit(child)
 
 
+#: Words in the names of tests that go through the code of a base class.
+WORDS = {
+    "_Diagonal": ("BatchNorm", "Scale"), "_Averaging": ("Average",), "_WindowMean": ("Average", "Max"),
+    "_DilatedMean": ("dilat", "Max"), "_AdaptiveMean": ("Adaptive",), "_GlobalMean": ("Global",), "_Winner": ("Max",),
+    "_Product": ("Multiply", "MatMul"), "_Convolution": ("Conv",), "_TransposedConvolution": ("Transpose",),
+    "_Weighted": ("Dense",), "Walk": ("chunk", "invariants"), "GlobalMaxPooling": ("Global",),
+    "GradientBased": ("Grad",), "LRP": ("LRP", "lrp"), "ConnectionWeights": ("Connection", "cw"),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """A changed module: where, what, its tree, and whether the change lies within the body of a function."""
+    """A changed module.
+
+    Attributes
+    ----------
+    line, change : int, str
+        Where, and what.
+    tree : ast.Module
+        The module.
+    inside : bool
+        Whether the change lies within the body of a function.
+    words : tuple of str
+        What tests of the place are likely to have in their names.
+    """
 
     line: int
     change: str
     tree: ast.Module
     inside: bool
+    words: tuple[str, ...] = ()
 
 
 def mutants(source: str) -> Iterator[Mutant]:
@@ -157,6 +180,8 @@ def mutants(source: str) -> Iterator[Mutant]:
         for f in ast.walk(tree)
         if isinstance(f, ast.FunctionDef | ast.Lambda)
     ]
+    scopes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    scopes = [(scope.name, scope.lineno, scope.end_lineno or 0) for scope in scopes]
     for node in places.found:
         for variant in _variants(node):
             kept, kind = dict(vars(node)), type(node)
@@ -166,7 +191,9 @@ def mutants(source: str) -> Iterator[Mutant]:
             _become(node, variant)
             ast.copy_location(node, ast.Constant(0, **{k: v for k, v in kept.items() if k.endswith(("no", "offset"))}))
             ast.fix_missing_locations(tree)
-            yield Mutant(line, f"{before}  ->  {after}", tree, any(a <= line <= b for a, b in bodies))
+            names = [name for name, first, last in scopes if first <= line <= last]
+            words = tuple(word for name in names for word in WORDS.get(name, (name.strip("_"),)))
+            yield Mutant(line, f"{before}  ->  {after}", tree, any(a <= line <= b for a, b in bodies), words)
             node.__class__ = kind
             vars(node).clear()
             vars(node).update(kept)
@@ -232,7 +259,8 @@ class Hunt:
             if not chosen or i % self.options.every != self.options.start or not mutant.inside:
                 continue
             self.total += 1
-            order = sorted(numbers, key=lambda n: -self.kills[n])
+            fits = [sum(word in item.nodeid for word in mutant.words) for item in session.items]
+            order = sorted(numbers, key=lambda n: (-fits[n] if self.kills[n] < 3 else -9, -self.kills[n]))
             killer = self._fate(session, mutant, order)
             if killer is None:
                 self.survivors.append(f"{self.file.relative_to(ROOT)}:{mutant.line}: {mutant.change}")
