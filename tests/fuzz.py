@@ -66,7 +66,7 @@ def seeds(target: str) -> list[bytes]:
     if target == "rds":
         files = [*GOLDEN.glob("r_files/*.rds"), *GOLDEN.glob("neuralnet/*.rds")]
         unpacked = [rds._unpack(path.read_bytes()) for path in files]
-        return [data for data in unpacked if len(data) < 60_000]
+        return [data for data in unpacked if len(data) < 20_000]
     if target == "json":
         return [path.read_bytes() for path in GOLDEN.glob("r_files/*.json") if path.stat().st_size < 60_000]
     texts = []
