@@ -41,7 +41,7 @@ from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Tests that look at numbers, those that are likely to notice first.
-LAYERS = ["test_invariants.py", "test_numbers.py", "test_layer_oracle.py", "test_torch_operators.py", "test_spec.py"]
+LAYERS = ["test_every_layer.py", "test_layer_oracle.py", "test_numbers.py", "test_invariants.py"]
 METHODS = ["test_invariants.py", "test_numbers.py", "test_golden_small.py", "test_engine.py"]
 OF_MODULE = {
     "agnostic": ["test_agnostic.py"], "lime": ["test_agnostic.py"], "shap": ["test_agnostic.py"],
