@@ -28,8 +28,8 @@ with atheris.instrument_imports(include=["rdata", "innsight_py.converters", "inn
     from innsight_py import Converter
     from innsight_py.converters import rds
 
-from model_files import sealed  # noqa: E402
-from one_of_each import LAYERS  # noqa: E402
+from model_files import sealed
+from one_of_each import LAYERS
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -23,7 +23,6 @@ import gc
 import importlib.machinery
 import importlib.util
 import os
-import random
 import signal
 import sys
 import time
@@ -34,10 +33,10 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType
 
+import numpy as np
 import pandas as pd  # noqa: F401  (what is slow is imported before the processes fork)
 import pytest
 import torch  # noqa: F401
-from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Tests that look at numbers, those that are likely to notice first.
@@ -248,7 +247,7 @@ class Hunt:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        numbers = random.Random(1).sample(range(len(session.items)), len(session.items))
+        numbers = [int(n) for n in np.random.default_rng(1).permutation(len(session.items))]
         started = time.monotonic()
         intact = Mutant(0, "", ast.parse(self.file.read_text()), inside=True)
         if (failed := self._fate(session, intact, numbers)) is not None:
@@ -286,7 +285,8 @@ class Hunt:
                 implant(mutant.tree, self.file)
                 end = time.monotonic() + self.options.seconds
                 for n in order:
-                    runtestprotocol(session.items[n], nextitem=None)
+                    item = session.items[n]
+                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=item)
                     if session.testsfailed:
                         os.write(writer, str(n).encode())
                         break
@@ -354,7 +354,11 @@ def _at_import(file: Path, options: argparse.Namespace, tests: list[str]) -> boo
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     alive = False
     for mutant in mutants(file.read_text()):
-        if not mutant.inside and (not options.line or mutant.line == options.line) and outside(file, name, mutant, tests):
+        if (
+            not mutant.inside
+            and (not options.line or mutant.line == options.line)
+            and outside(file, name, mutant, tests)
+        ):
             alive = True
             print(f"{file.relative_to(ROOT)}:{mutant.line}: {mutant.change}", file=sys.stderr, flush=True)
     return alive

@@ -52,7 +52,9 @@ def transposed(axes: int) -> Callable[..., Tensor]:
 def maximum(axes: int) -> Callable[..., Tensor]:
     def run(x: Tensor, k: dict) -> Tensor:
         function = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[axes - 1]
-        return function(x, k["kernel_size"], k.get("strides"), k.get("padding", 0), k.get("dilation", 1), k.get("ceil_mode", False))
+        return function(
+            x, k["kernel_size"], k.get("strides"), k.get("padding", 0), k.get("dilation", 1), k.get("ceil_mode", False)
+        )
 
     return run
 
@@ -60,7 +62,14 @@ def maximum(axes: int) -> Callable[..., Tensor]:
 def average(axes: int) -> Callable[..., Tensor]:
     def run(x: Tensor, k: dict) -> Tensor:
         function = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[axes - 1]
-        return function(x, k["kernel_size"], k.get("strides"), k.get("padding", 0), k.get("ceil_mode", False), k.get("count_include_pad", True))
+        return function(
+            x,
+            k["kernel_size"],
+            k.get("strides"),
+            k.get("padding", 0),
+            k.get("ceil_mode", False),
+            k.get("count_include_pad", True),
+        )
 
     return run
 
@@ -220,7 +229,9 @@ def test_gradient(kind, dims, keys):
     it = Setting(kind, dims, keys)
     with torch.no_grad():
         close(it.layer.gradient(it.upper, it.at), it.pull(it.upper, it.jacobians(it.activated, it.xs)))
-        close(it.layer.gradient(it.upper, it.at, skip_activation=True), it.pull(it.upper, it.jacobians(it.linear, it.xs)))
+        close(
+            it.layer.gradient(it.upper, it.at, skip_activation=True), it.pull(it.upper, it.jacobians(it.linear, it.xs))
+        )
 
 
 @every
@@ -241,7 +252,11 @@ def test_deeplift(kind, dims, keys, rule, winner_takes_all):
     got = sum((m * (x - r)).flatten(2).sum(-1) for m, x, r in zip(pulled, it.xs, it.refs, strict=True))
     due = (it.upper * (it.at.output - it.ref.output)).flatten(2).sum(-1)
     close([got], [due], 1e-8)
-    if it.layer.activation.is_linear and kind not in ("Standardize", "Multiply", "MatMul") and not is_maximum(kind, keys):
+    if (
+        it.layer.activation.is_linear
+        and kind not in ("Standardize", "Multiply", "MatMul")
+        and not is_maximum(kind, keys)
+    ):
         close(pulled, it.pull(it.upper, it.jacobians(it.linear, it.xs)))
 
 
@@ -375,13 +390,24 @@ def test_connection_weights(kind, dims, keys):
     ones = [torch.ones(1, *dim, dtype=torch.float64) for dim in dims]
     jacobians = it.jacobians(it.linear, ones)
     if kind in ("Add", "Reduce"):
-        jacobians = [(j != 0).double() / (len(dims) if kind == "Add" else (j != 0).sum(-1, keepdim=True)) for j in jacobians]
+        jacobians = [
+            (j != 0).double() / (len(dims) if kind == "Add" else (j != 0).sum(-1, keepdim=True)) for j in jacobians
+        ]
     if kind == "GlobalPooling":
-        jacobians = [j.new_tensor(1 / math.prod(dims[0][1:])) * (it.jacobians(lambda x: _indicator(it, x), ones)[0]) for j in jacobians]
+        jacobians = [
+            j.new_tensor(1 / math.prod(dims[0][1:])) * (it.jacobians(lambda x: _indicator(it, x), ones)[0])
+            for j in jacobians
+        ]
     if is_maximum(kind, keys) and kind != "GlobalPooling":
-        first = [j.flatten(2) for j in it.jacobians(it.linear, [1 - 1e-6 * torch.arange(ones[0].numel()).reshape(ones[0].shape).double()])]
+        first = [
+            j.flatten(2)
+            for j in it.jacobians(it.linear, [1 - 1e-6 * torch.arange(ones[0].numel()).reshape(ones[0].shape).double()])
+        ]
         jacobians = first
-    expected = [torch.einsum("kbo,boi->kbi", g.flatten(2), j).reshape(OUTPUTS, 1, *d) for j, d in zip(jacobians, dims, strict=True)]
+    expected = [
+        torch.einsum("kbo,boi->kbi", g.flatten(2), j).reshape(OUTPUTS, 1, *d)
+        for j, d in zip(jacobians, dims, strict=True)
+    ]
     close(found, expected)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import inspect
 import itertools
 import json
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from goldens import FOLDER
-from invariants import METHODS, REFERENCES, ROWS, Method, Subject, Trial
+from invariants import METHODS, Subject, Trial
 from one_of_each import LAYERS
 from torch import nn
 
@@ -219,7 +218,9 @@ def network(kind: str, weight: np.ndarray) -> Subject:
     converter = Converter({"input_dim": [dim], "layers": layers}, dtype="double")
     module = None
     if kind == "table":
-        module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)).double()
+        module = nn.Sequential(
+            nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)
+        ).double()
         with torch.no_grad():
             for linear, layer in zip(module[::2], [layers[0], *layers[2:]], strict=True):
                 linear.weight.copy_(torch.tensor(layer["weight"]))
@@ -311,5 +312,3 @@ def test_the_noise_range_is_the_exception():
     other[0][-1, 0] = 100.0
     (before,), (after,) = trial.answer(), trial.answer(data=other)
     assert not np.array_equal(before[0], after[0])
-    assert ROWS == len(before)
-    assert REFERENCES > 1

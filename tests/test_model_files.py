@@ -126,7 +126,9 @@ def test_changed_lists_of_r(tmp_path_factory, model):
 
 
 @settings(max_examples=150)
-@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), st.sampled_from([".json", ".rds", ".safetensors"]))
+@given(
+    st.binary(max_size=60) | st.text(max_size=60).map(str.encode), st.sampled_from([".json", ".rds", ".safetensors"])
+)
 def test_bytes(tmp_path_factory, data, suffix):
     path = tmp_path_factory.getbasetemp() / f"bytes{suffix}"
     path.write_bytes(data)
@@ -309,7 +311,9 @@ def test_the_search_for_code_finds_it(source):
 
 
 def test_the_search_for_code_lets_the_rest_pass():
-    assert not runs_code("torch.load(f, weights_only=True)\nload_model(f, safe_mode=True)\njson.loads(t)\nre.compile(p)")
+    assert not runs_code(
+        "torch.load(f, weights_only=True)\nload_model(f, safe_mode=True)\njson.loads(t)\nre.compile(p)"
+    )
     assert len(SOURCES) > 40
 
 

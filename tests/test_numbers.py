@@ -61,14 +61,19 @@ SMOOTH = {
 def one_layer(activation: str, w: float = 1.0, b: float = 0.0, last: bool = True) -> dict:
     """Return a net of one feature and one node, with the activation inside."""
     layers = [{"type": "Dense", "weight": [[w]], "bias": [b], "activation_name": activation}]
-    return {"input_dim": 1, "layers": [*layers, {"type": "Dense", "weight": [[1.0]], "bias": [0.0]}] if last else layers}
+    return {
+        "input_dim": 1,
+        "layers": [*layers, {"type": "Dense", "weight": [[1.0]], "bias": [0.0]}] if last else layers,
+    }
 
 
 def explain(model: dict | Converter, method: str, x: Any, dtype: str, **keys: Any) -> np.ndarray:
     name, options = METHODS[method]
-    data = torch.tensor(x, dtype=torch.float64 if dtype == "double" else torch.float32)
+    data = torch.tensor(np.array(x), dtype=torch.float64 if dtype == "double" else torch.float32)
     converter = model if isinstance(model, Converter) else Converter(model, dtype=dtype)
-    return getattr(innsight_py, name)(converter, data, dtype=dtype, verbose=False, **options, **keys).result[0][0].numpy()
+    return (
+        getattr(innsight_py, name)(converter, data, dtype=dtype, verbose=False, **options, **keys).result[0][0].numpy()
+    )
 
 
 def rounded(value: float, dtype: str) -> float:
@@ -251,7 +256,9 @@ def test_gradient_of_a_softmax_of_large_logits(shift, dtype):
     layers = [{"type": "Dense", "weight": weight, "bias": bias, "activation_name": "softmax"}]
     x = [0.5, -0.25]
     found = explain({"input_dim": 2, "layers": layers}, "Gradient", [x], dtype, ignore_last_act=False)[0]
-    p = softmax([mp.fsum(mp.mpf(w) * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(weight, bias, strict=True)])
+    p = softmax(
+        [mp.fsum(mp.mpf(w) * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+    )
     for k in range(3):
         for i in range(2):
             exact = float(p[k] * (weight[k][i] - mp.fsum(p[j] * weight[j][i] for j in range(3))))
@@ -298,7 +305,9 @@ def test_single_precision_is_near_double(method, size):
 @pytest.mark.parametrize("name", [name for name in activation_names() if name in SMOOTH])
 @pytest.mark.parametrize("dtype", BOUNDS)
 def test_derivatives(name, dtype):
-    z = torch.tensor([-30.0, -3.0, -0.7, -1e-3, 1e-3, 0.7, 3.0, 30.0], dtype=torch.float64 if dtype == "double" else torch.float32)
+    z = torch.tensor(
+        [-30.0, -3.0, -0.7, -1e-3, 1e-3, 0.7, 3.0, 30.0], dtype=torch.float64 if dtype == "double" else torch.float32
+    )
     found = Activation(name).derivative(z).tolist()
     for x, value in zip(z.tolist(), found, strict=True):
         exact = float(mp.diff(SMOOTH[name], mp.mpf(x), h=mp.mpf("1e-25")))

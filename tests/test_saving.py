@@ -21,6 +21,7 @@ import innsight_py
 from innsight_py import Converter, UnsupportedLayerError
 from innsight_py.spec_layers import LAYER_SPECS
 
+
 def model(kind: str) -> dict:
     """Return a model with the layer in the middle of a graph, in single and double precision, with names of its own."""
     dims, keys = LAYERS[kind]
