@@ -284,9 +284,9 @@ class Hunt:
             try:
                 implant(mutant.tree, self.file)
                 end = time.monotonic() + self.options.seconds
-                for n in order:
-                    item = session.items[n]
-                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=item)
+                items = [session.items[n] for n in order]
+                for n, item, following in zip(order, items, [*items[1:], None], strict=True):
+                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                     if session.testsfailed:
                         os.write(writer, str(n).encode())
                         break

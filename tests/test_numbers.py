@@ -21,6 +21,14 @@ from innsight_py.activations import Activation, activation_names
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 mp.mp.dps = 60
+
+
+@pytest.fixture(autouse=True)
+def _denormals_are_numbers():
+    """Keep denormals: libraries that other tests load may have told the processor to flush them to 0."""
+    torch.set_flush_denormal(False)
+
+
 BOUNDS = {"double": 1e-9, "float": 1e-4}
 #: The smallest denormal and the smallest normal number of each precision.
 DENORMAL = {"double": 5e-324, "float": 1e-45}
