@@ -312,3 +312,11 @@ def test_the_noise_range_is_the_exception():
     other[0][-1, 0] = 100.0
     (before,), (after,) = trial.answer(), trial.answer(data=other)
     assert not np.array_equal(before[0], after[0])
+
+
+@pytest.mark.parametrize("kind", ["table", "signal"])
+@pytest.mark.parametrize("name", ["DeepLift", "DeepLift, reveal-cancel", "DeepSHAP"])
+def test_sums_are_goals(name, kind):
+    """A mutant that started DeepSHAP's mean over the references at 1 went unnoticed."""
+    result = Trial(METHODS[name], network(kind, WEIGHT)).run()
+    torch.testing.assert_close(result.result[0][0].flatten(1, -2).sum(1), result.decomp_goal[0], rtol=1e-9, atol=1e-9)
