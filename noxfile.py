@@ -54,6 +54,24 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the readers of files with coverage as a guide, about a minute; ``-- 600`` gives each of four 600 seconds."""
+    install(session, "--editable", ".[r]", "atheris")
+    findings = Path(session.create_tmp()).resolve()
+    for target in ("rds", "safetensors", "spec", "json"):
+        seconds = session.posargs[0] if session.posargs else "14"
+        options = (f"-max_total_time={seconds}", f"-artifact_prefix={findings}/{target}-")
+        session.run("python", "tests/fuzz.py", target, *options)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the layers and methods in every small way and list what no test notices; takes an hour or two."""
+    install(session, "--editable", ".[test]")
+    session.run("python", "tests/mutants.py", *(session.posargs or ["innsight_py/layers", "innsight_py/methods"]))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
     install(session, ".", "ruff", "mypy", "types-tqdm")

@@ -55,6 +55,13 @@ def from_r(model: Mapping[str, Any], channels_first: bool = True) -> dict[str, A
     >>> spec["outputs"], spec["layers"][0]["inputs"]
     (['Dense_1'], ['input_1'])
     """
+    try:
+        return _spec(model, channels_first)
+    except RecursionError:
+        raise SpecError("The lists of the model lie too deep in each other.") from None
+
+
+def _spec(model: Mapping[str, Any], channels_first: bool) -> dict[str, Any]:
     if not isinstance(model, Mapping):
         raise SpecError(f"Expected a dict with the keys of R innsight's lists, got {describe(model)}.")
     for key in model:

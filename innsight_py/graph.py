@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from innsight_py.layers import Layer, Record, build_layer
 from innsight_py.spec import ModelSpec, SpecError
 
+#: The dry run computes layers with at most so many values at their inputs and output; of others it finds the shapes.
+DRY_RUN = 2**22
+#: An input may have labels for at most so many features, an output for so many nodes.
+LABELS = 2**22
 #: How a rule takes what came to a layer down to the layer's inputs:
 #: (layer, upper tensor, name of the layer, what is explained if the walk starts here) -> one tensor an input, or None
 #: where nothing goes.
@@ -249,12 +253,12 @@ class ConvertedModel(Graph):
 
     @torch.no_grad()
     def _dry_run(self, spec: ModelSpec, dtype: torch.dtype) -> None:
-        try:
-            values = {
-                name: torch.zeros(1, *dim, dtype=dtype) for name, dim in zip(self.inputs, self.input_dims, strict=True)
-            }
-        except (RuntimeError, TypeError):
-            raise SpecError(f"'input_dim': there is no room for an input of shape {_show(self.input_dims)}.") from None
+        if max(sum(dim) for dim in self.input_dims) > LABELS:
+            raise SpecError(f"'input_dim': there is no room for an input of shape {_show(self.input_dims)}.")
+        values = {
+            name: torch.empty(1, *dim, dtype=dtype, device="meta")
+            for name, dim in zip(self.inputs, self.input_dims, strict=True)
+        }
         for given, layer in zip(spec.layers, self._layers(), strict=True):
             taken = [values[source] for source in given.inputs]
             found = tuple(tuple(x.shape[1:]) for x in taken)
@@ -265,11 +269,11 @@ class ConvertedModel(Graph):
             layer.input_dims = found
             try:
                 layer.check(found)
-                values[given.name] = layer(*taken)
-            except (RuntimeError, ValueError, IndexError, TypeError, OverflowError) as error:
+                values[given.name] = _outline(layer, taken)
+            except (RuntimeError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
                 raise SpecError(
                     f"{given.where}: cannot take an input of shape {_show(found)}"
-                    f"{_weight_hint(layer)}: {str(error).splitlines()[0]}"
+                    f"{_weight_hint(layer)}: {str(error).partition(chr(10))[0]}"
                 ) from None
             layer.output_dim = tuple(values[given.name].shape[1:])
             if given.dim_out is not None and _as_dims(given.dim_out) != (layer.output_dim,):
@@ -283,8 +287,29 @@ class ConvertedModel(Graph):
                 raise SpecError(
                     f"The output '{name}' has the shape {_show((dim,))}; an output must have one axis of nodes, (*, n)."
                 )
+            if dim[0] > LABELS:
+                raise SpecError(f"The output '{name}' has the shape {_show((dim,))}; there is no room for so many.")
         if spec.output_dim is not None and spec.output_dim != dims:
             raise SpecError(f"'output_dim': calculated {_show(dims)}, given {_show(spec.output_dim)}.")
+
+
+def _outline(layer: Layer, taken: Sequence[Tensor]) -> Tensor:
+    """Return the shape and type of a layer's output, as a tensor without numbers.
+
+    A file of a few bytes can ask for an output of any size, so the layer runs without numbers first, and with zeros
+    only where these are few.
+    """
+    size = sum(x.numel() for x in taken)
+    try:
+        buffers = {name: buffer.to("meta") for name, buffer in layer.named_buffers()}
+        outline: Tensor = torch.func.functional_call(layer, buffers, tuple(taken))
+        size += outline.numel()
+    except Exception:  # what is wrong, or only unknown without numbers, shows with zeros
+        if size > DRY_RUN:
+            raise
+    if size > DRY_RUN:
+        return outline
+    return layer(*(torch.zeros(x.shape, dtype=x.dtype) for x in taken)).to("meta")  # type: ignore[no-any-return]
 
 
 def _as_dims(dims: tuple[int, ...] | tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:

@@ -73,6 +73,13 @@ def check_spec(model: Mapping[str, Any]) -> ModelSpec:
     >>> spec.layers[0].name, spec.layers[0].inputs, spec.outputs
     ('Dense_1', ('input_1',), ('Dense_1',))
     """
+    try:
+        return _check(model)
+    except RecursionError:
+        raise SpecError("The lists of the model lie too deep in each other.") from None
+
+
+def _check(model: Mapping[str, Any]) -> ModelSpec:
     _check_top_level(model)
     input_dim = parse_dims(model["input_dim"], "'input_dim'")
     inputs = [f"input_{i + 1}" for i in range(len(input_dim))]

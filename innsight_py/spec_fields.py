@@ -191,4 +191,6 @@ def read_arguments(value: Any) -> Any:
         return [read_arguments(entry) for entry in value]
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy())
+    if isinstance(value, Mapping) and not (list(value) == ["input"] and is_whole(value["input"])):
+        raise ValueError("expected {'input': i} for the i-th input among the arguments")
     return value.clone() if isinstance(value, torch.Tensor) else value
