@@ -42,6 +42,9 @@ class GradientBased(InterpretingMethod):
         self.value_name = "Relevance" if times_input else "Gradient"
         self.data = self._read(data, "data")
 
+    def _losses(self) -> list[str]:
+        return ["biases and curvature: only without them is the sum of gradient times input the output"]
+
     def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> Buffers:
         """Mean of the gradients over n points a row, each times what `points` says."""
         blocks = list(walk.blocks(n))
@@ -121,6 +124,7 @@ class Gradient(GradientBased):
             output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
             batch_size=batch_size,
         )  # fmt: skip
+        self.decomposes = times_input
         inputs = self._first(self.data)
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor] | None]:

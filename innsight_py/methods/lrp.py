@@ -8,12 +8,16 @@ from typing import Any, Literal, cast
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, WrongTypeError, checked, describe, read_number, suggestion
+from innsight_py.completeness import warn_if_incomplete
 from innsight_py.converter import Converter
 from innsight_py.graph import Explained, Graph, Step, Trace
 from innsight_py.layers import Layer, LRPRule, ruled_classes
 from innsight_py.layers.rules import DEFAULT_PARAM, LRPRuleName
 from innsight_py.methods.base import InterpretingMethod, Walk
 
+_NOTHING_TO_SHARE = (
+    "there are no biases, so preactivations at or near 0 must have kept relevance: nothing is there to share it by"
+)
 _RULES = ("simple", "epsilon", "alpha_beta")
 
 
@@ -65,6 +69,7 @@ class LRP(InterpretingMethod):
     """
 
     title = "LRP"
+    decomposes = True
 
     @checked
     def __init__(
@@ -106,6 +111,7 @@ class LRP(InterpretingMethod):
                             walk.add(i, j, nodes, rows, piece)
             self.result = self._finish(walk.buffers)
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+            warn_if_incomplete(self, walk.explained, lambda: None if self._losses() else [_NOTHING_TO_SHARE])
 
     def _start(self, model: Graph, trace: Trace) -> Any:
         """Return what gives the relevance of the output: its value, less 0.5 for a probability, as in R."""
@@ -116,6 +122,11 @@ class LRP(InterpretingMethod):
             return value - 0.5 if shifted else value
 
         return start
+
+    def _losses(self) -> list[str]:
+        model = self._model
+        losses = (model.layer(name).lrp_loss(rule) for name, rule in self._rules(model).items())
+        return list(dict.fromkeys(loss for loss in losses if loss))
 
     def _rules(self, model: Graph) -> dict[str, LRPRule]:
         """Find the rule of every layer, refusing those that a layer cannot follow."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, Seed, checked
+from innsight_py.completeness import warn_of_few_steps
 from innsight_py.methods.base import AnyConverter, Walk, random_source, reference_text, times_difference
 from innsight_py.methods.gradient import GradientBased
 
@@ -53,6 +54,7 @@ class IntegratedGradient(GradientBased):
     """
 
     title = "IntegratedGradient"
+    steps_order = 1.0
 
     @checked
     def __init__(
@@ -76,7 +78,7 @@ class IntegratedGradient(GradientBased):
             output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
             batch_size=batch_size,
         )  # fmt: skip
-        self.n = n
+        self.n, self.decomposes = n, times_input
         self.x_ref = self._read_reference(x_ref, "x_ref", single=True)
         inputs, reference = self._first(self.data), self._first(self.x_ref)
         alphas = self._grid(n).to(inputs[0])
@@ -96,6 +98,11 @@ class IntegratedGradient(GradientBased):
             self.result = self._finish(buffers)
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+        if times_input:
+            warn_of_few_steps(self)
+
+    def _losses(self) -> list[str]:
+        return ["a sum over a finite number of steps (n)"]
 
     def _grid(self, n: int) -> Tensor:
         """Return where on the path the points lie: the right ends, in single precision even for double, as in R."""
@@ -149,6 +156,8 @@ class ExpectedGradient(GradientBased):
     """
 
     title = "ExpectedGradient"
+    decomposes = True
+    steps_order = 0.5
 
     @checked
     def __init__(
@@ -195,6 +204,9 @@ class ExpectedGradient(GradientBased):
             self.result = self._finish(self._average(walk, n, points))
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+
+    def _losses(self) -> list[str]:
+        return ["a mean over a finite number of random draws (n)"]
 
     def _fields(self) -> list[tuple[str, str]]:
         return [("n", str(self.n)), ("data_ref", reference_text(self.data_ref))]
