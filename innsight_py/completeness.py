@@ -35,8 +35,8 @@ class Residual:
         ``decomp_goal`` minus the sum of the attributions over all inputs, ``(B, K)`` in double precision for each
         output layer, None for one that is not selected.
     relative : list of (Tensor or None)
-        The same as a part of the goal's magnitude or of the sum of the attributions' magnitudes, whichever is larger:
-        0 where all of these are 0, otherwise between -2 and 2.
+        The same as a part of the goal's magnitude or of the sum of the attributions' magnitudes, whichever is larger;
+        between -2 and 2, and 0 where it is no more than rounding of the explained value.
     steps : int or None
         For IntegratedGradient and ExpectedGradient about how many steps (draws) would bring the relative residual down
         to 1 %: in the worst row, or for draws in a typical one. ``n`` itself where it is there. None for other methods.
@@ -83,7 +83,7 @@ def residual_of(method: Explanation) -> Residual | None:
     for i, goal in enumerate(method.decomp_goal):
         missing = None if goal is None else _missing(method, i, goal)
         absolute.append(missing)
-        relative.append(None if missing is None or goal is None else missing / _scale(method, i, goal))
+        relative.append(None if missing is None or goal is None else _relative(method, i, goal, missing))
     return Residual(absolute, relative, _steps(method, relative), tuple(method._losses()))
 
 
@@ -101,13 +101,16 @@ def _missing(method: Explanation, i: int, goal: Tensor) -> Tensor:
     return missing
 
 
-def _scale(method: Explanation, i: int, goal: Tensor) -> Tensor:
-    """Return what a residual is compared with; never 0."""
+def _relative(method: Explanation, i: int, goal: Tensor, missing: Tensor) -> Tensor:
+    """Compare a residual with what it is the residual of."""
     total = torch.zeros_like(goal, dtype=torch.float64)
     for x in method.result[i] or ():
         if x is not None:
             total = total + torch.linalg.vector_norm(x, 1, tuple(range(1, x.dim() - 1)), dtype=torch.float64)
-    return torch.maximum(goal.double().abs(), total).clamp(min=torch.finfo(torch.float64).tiny)
+    scale = torch.maximum(goal.double().abs(), total).clamp(min=torch.finfo(torch.float64).tiny)
+    value = None if method.explained_values is None else method.explained_values[i]
+    rounding = ROUNDING[method.dtype] * (goal if value is None else value).double().abs()
+    return torch.where(missing.abs() <= rounding, torch.zeros_like(missing), missing / scale)
 
 
 def _steps(method: Explanation, relative: Sequence[Tensor | None]) -> int | None:
@@ -157,19 +160,13 @@ def _steps_text(method: Explanation, steps: int) -> str:
     return f"n={n} is enough" if steps == n else f"about n={steps} (n={n} now)"
 
 
-def warn_if_incomplete(
-    method: Explanation,
-    values: Callable[[], Sequence[Tensor | None]],
-    reasons: Callable[[], Sequence[str] | None],
-) -> None:
+def warn_if_incomplete(method: Explanation, reasons: Callable[[], Sequence[str] | None]) -> None:
     """Warn once of sums that a method with exact sums has missed, of the worst row with the reasons.
 
     Parameters
     ----------
     method : Explanation
         The method, with its result and goals.
-    values : callable
-        Gives the explained values ``(B, K)`` of each output layer, whose rounding limits what can be expected.
     reasons : callable
         Says why it can be; None where the method promises nothing.
     """
@@ -177,12 +174,12 @@ def warn_if_incomplete(
     for i, goal in enumerate(method.decomp_goal or ()):
         if goal is None or _adds_up(method, i, goal, limit):
             continue
-        missing, scale, value = _missing(method, i, goal), _scale(method, i, goal), values()[i]
-        assert value is not None
-        if bool((missing.abs() > limit * scale + ROUNDING[method.dtype] * value.double().abs()).any()):
+        missing = _missing(method, i, goal)
+        relative = _relative(method, i, goal, missing)
+        if bool((relative.abs() > limit).any()):
             why = reasons()
             if why is not None:
-                _warn_of(method, i, missing, missing / scale, why)
+                _warn_of(method, i, missing, relative, why)
             return
 
 

@@ -70,6 +70,8 @@ class Explanation:
     decomposes: bool = False
     #: Power of 1/n with which the residual of a path of n steps falls; None where there are no steps.
     steps_order: ClassVar[float | None] = None
+    #: Where `decomp_goal` is a difference: the values ``(B, K)`` whose rounding it carries.
+    explained_values: list[Tensor | None] | None = None
 
     converter: Described
     result: Buffers

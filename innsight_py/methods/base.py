@@ -102,13 +102,21 @@ class InterpretingMethod(Explanation):
 
     def _read(self, data: Any, argument: str) -> list[Tensor]:
         """Read data in the user's layout."""
-        return read_data(data, self.converter.input_dim, self.channels_first, DTYPES[self.dtype], argument)
+        return read_data(
+            data, self.converter.input_dim, self.channels_first, DTYPES[self.dtype], argument,
+            self.converter.input_names,
+        )  # fmt: skip
 
     def _read_reference(self, data: Any, argument: str, single: bool) -> list[Tensor]:
         """Read reference data, zeros where there are none."""
         if data is None:
             return [x.new_zeros((1, *x.shape[1:])) for x in self.data]
         reference = self._read(data, argument)
+        if not all(bool(x.isfinite().all()) for x in reference):
+            raise ValueError(
+                f"Argument '{argument}': expected finite numbers, got NaN or infinite ones, which would spread to "
+                "every result."
+            )
         if single and reference[0].shape[0] != 1:
             raise ValueError(
                 f"Argument '{argument}': expected a single row for {type(self).__name__}, "

@@ -45,7 +45,8 @@ class _Rescaling(InterpretingMethod):
 
     def _check_sums(self, walk: Walk) -> None:
         rounding = "rounding" + (" (dtype='double' has more digits)" if self.dtype == "float" else "")
-        warn_if_incomplete(self, walk.explained, lambda: self._losses() or [rounding])
+        self.explained_values = walk.explained()
+        warn_if_incomplete(self, lambda: self._losses() or [rounding])
 
 
 class DeepLift(_Rescaling):
@@ -63,7 +64,7 @@ class DeepLift(_Rescaling):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     x_ref : like `data`, optional
         The reference, a single row. Default: zeros.
     rule_name : {"rescale", "reveal_cancel"}
@@ -158,7 +159,7 @@ class DeepSHAP(_Rescaling):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     data_ref : like `data`, optional
         The references. Default: one row of zeros.
     limit_ref : int

@@ -83,7 +83,7 @@ class Gradient(GradientBased):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     times_input : bool
         Multiply the gradients by the inputs.
     %(shared)s
@@ -153,7 +153,7 @@ class SmoothGrad(GradientBased):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     times_input : bool
         Multiply the gradients by the (noisy) inputs.
     n : int
@@ -204,6 +204,11 @@ class SmoothGrad(GradientBased):
         )  # fmt: skip
         self.n, self.noise_level = n, noise_level
         inputs = self._first(self.data)
+        if not all(bool(x.isfinite().all()) for x in inputs):
+            raise ValueError(
+                "Argument 'data': expected finite numbers, got NaN or infinite ones; the noise is a part of the range "
+                "of all values, which would then have no size."
+            )
         sources = random_source(seed).spawn(len(inputs))
         sigmas = [noise_level * (float(x.max() - x.min()) or 1.0) for x in inputs]
 

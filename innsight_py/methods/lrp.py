@@ -42,7 +42,7 @@ class LRP(InterpretingMethod):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     rule_name : {"simple", "epsilon", "alpha_beta"} or dict
         One rule for all layers, or a dict with a rule for each of R's layer classes (``"Dense_Layer"``,
         ``"Conv2D_Layer"``, ``"BatchNorm_Layer"``, ``"AvgPool2D_Layer"``, ``"MaxPool2D_Layer"``, ...; an error lists
@@ -111,7 +111,7 @@ class LRP(InterpretingMethod):
                             walk.add(i, j, nodes, rows, piece)
             self.result = self._finish(walk.buffers)
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
-            warn_if_incomplete(self, walk.explained, lambda: None if self._losses() else [_NOTHING_TO_SHARE])
+            warn_if_incomplete(self, lambda: None if self._losses() else [_NOTHING_TO_SHARE])
 
     def _start(self, model: Graph, trace: Trace) -> Any:
         """Return what gives the relevance of the output: its value, less 0.5 for a probability, as in R."""

@@ -31,7 +31,7 @@ class IntegratedGradient(GradientBased):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     x_ref : like `data`, optional
         The reference, a single row. Default: zeros.
     n : int
@@ -98,6 +98,7 @@ class IntegratedGradient(GradientBased):
             self.result = self._finish(buffers)
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+            self.explained_values = walk.explained()
         if times_input:
             warn_of_few_steps(self)
 
@@ -133,7 +134,7 @@ class ExpectedGradient(GradientBased):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     data_ref : like `data`, optional
         The rows that references are drawn from. Default: one row of zeros.
     n : int
@@ -204,6 +205,7 @@ class ExpectedGradient(GradientBased):
             self.result = self._finish(self._average(walk, n, points))
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+            self.explained_values = walk.explained()
 
     def _losses(self) -> list[str]:
         return ["a mean over a finite number of random draws (n)"]

@@ -124,7 +124,8 @@ class SHAP(AgnosticWrapper, own=_OWN):
         self._explain_rows(explain)
         goal = self._preds - self._predict(background).mean(0)
         self.decomp_goal = [torch.from_numpy(goal).float()]
-        warn_if_incomplete(self, lambda: self.preds or (), lambda: [_CHANGES])
+        self.explained_values = self.preds
+        warn_if_incomplete(self, lambda: [_CHANGES])
 
     def _fields(self) -> list[tuple[str, str]]:
         return [*super()._fields(), ("nsim", str(self.nsim))]
