@@ -57,7 +57,9 @@ def from_r(model: Any, channels_first: Flag = True) -> dict[str, Any]:
     (['Dense_1'], ['input_1'])
     """
     if not isinstance(model, Mapping):
-        raise SpecError(f"Argument 'model': expected a dict with the keys of R innsight's lists, got {describe(model)}.")
+        raise SpecError(
+            f"Argument 'model': expected a dict with the keys of R innsight's lists, got {describe(model)}."
+        )
     for key in model:
         if key not in _MODEL_KEYS:
             raise SpecError(f"The model has the unknown key '{key}'{suggestion(key, _MODEL_KEYS)}")

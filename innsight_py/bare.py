@@ -102,7 +102,13 @@ class ModuleLayer(Layer):
             return x
 
         with saved_tensors_hooks(note, lambda x: x):
-            record = self.record(sample)
+            try:
+                record = self.record(sample)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"Argument 'data': the module cannot be run for rows of shape {tuple(sample.shape[1:])}: "
+                    f"{str(error).splitlines()[0]}"
+                ) from error
         if not record.output.requires_grad:
             raise ValueError(
                 "The module's output has no gradient with respect to its input: it does not depend on it, or passes "

@@ -163,15 +163,16 @@ def read_predictor(
         assert known.call is not None
         wanted = (known.columns if columns is None else columns) if known.takes_frames and len(dims) == 1 else None
         ask = _Ask(known.call, wanted, batch_size)
+    own_names = _names(
+        (input_names, None if columns is None else [str(name) for name in columns], known.input_names),
+        dims, "input_names", None,
+    )  # fmt: skip
     preds, names = ask(rows)
     predictor = Predictor(
         model,
         output_type or known.output_type,
         [dims],
-        _names(
-            (input_names, None if columns is None else [str(name) for name in columns], known.input_names),
-            dims, "input_names", None,
-        ),
+        own_names,
         [preds.shape[1:]],
         _names((output_names, names, known.output_names), preds.shape[1:], "output_names", ("Y",)),
         ask,
@@ -214,6 +215,8 @@ def _dims(data: Any, own: tuple[int, ...] | None, given: Any, channels_first: bo
             "Argument 'data': expected one rectangular array; models with several inputs cannot be explained by "
             f"model-agnostic methods. Got {describe(data)}."
         ) from None
+    if len(shape) > 1 and 0 in shape[1:]:
+        raise ValueError(f"Argument 'data': expected instances with at least one value, got {describe(data)}.")
     expected = own
     if given is not None:
         parsed = parse_dims(given, "Argument 'input_dim'")
@@ -222,6 +225,11 @@ def _dims(data: Any, own: tuple[int, ...] | None, given: Any, channels_first: bo
         if own is not None and parsed[0] != own:
             raise ValueError(f"Argument 'input_dim': the model takes {own} (channels first), got {parsed[0]}.")
         expected = parsed[0]
+        found = tuple(int(n) for n in shape[1:])
+        if found and expected != (found if channels_first else (found[-1], *found[:-1])):
+            raise ValueError(
+                f"Argument 'input_dim': got {expected} (channels first), but the data have the shape {tuple(shape)}."
+            )
     if expected is not None:
         return expected
     if len(shape) < 2:

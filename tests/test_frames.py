@@ -56,7 +56,9 @@ def test_other_columns_are_left_out(make):
 
 @pytest.mark.parametrize("names", [["age", "dose", "weight"], ["age", "Dose", "site"], ["site", "age", "x"]])
 def test_columns_that_contradict(make, names):
-    with pytest.raises(ValueError, match=r"'data'.*contradict.*there is no column '(site|dose)'.*Columns: .*Input names"):
+    with pytest.raises(
+        ValueError, match=r"'data'.*contradict.*there is no column '(site|dose)'.*Columns: .*Input names"
+    ):
         read(make(columns(names=names)))
 
 
@@ -118,7 +120,9 @@ def test_several_inputs():
         Gradient(converter, [X[:, :2], pl.DataFrame(columns(names=["age", "dose", "x"]))])
 
 
-@pytest.mark.parametrize("index", [[5, 2], ["r1", "r2"], pd.MultiIndex.from_tuples([(1, "a"), (0, "b")], names=["i", "j"])])
+@pytest.mark.parametrize(
+    "index", [[5, 2], ["r1", "r2"], pd.MultiIndex.from_tuples([(1, "a"), (0, "b")], names=["i", "j"])]
+)
 def test_an_index_is_no_order(index):
     frame = pd.DataFrame(columns([1, 2, 0]), index=index)
     before = frame.copy(deep=True)
@@ -175,4 +179,6 @@ def test_narwhals_is_imported_for_a_frame_of_another_library_only():
 
 
 def test_run_functions_do_the_same(make):
-    np.testing.assert_array_equal(run_grad(net(), make(columns([2, 0, 1]))).get_result(), run_grad(net(), X).get_result())
+    np.testing.assert_array_equal(
+        run_grad(net(), make(columns([2, 0, 1]))).get_result(), run_grad(net(), X).get_result()
+    )

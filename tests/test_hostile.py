@@ -27,7 +27,9 @@ from innsight_py.graph import Graph
 pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
 
 PUBLIC = public_callables()
-ARGUMENTS = [(name, argument) for name, thing in PUBLIC.items() for argument in arguments_of(thing) if argument != "arguments"]
+ARGUMENTS = [
+    (name, argument) for name, thing in PUBLIC.items() for argument in arguments_of(thing) if argument != "arguments"
+]
 TORCH = {"torch_grad", "torch_intgrad", "torch_smoothgrad", "torch_expgrad"}
 AGNOSTIC = {"AgnosticWrapper", "LIME", "SHAP", "run_lime", "run_shap"}
 METHODS = {
@@ -45,14 +47,17 @@ class Module(torch.nn.Module):
         self.layer = torch.nn.Linear(3, 2)
 
     def forward(self, x):
+        answer = torch.tanh(self.layer(x))
         Module.runs += 1
-        return torch.tanh(self.layer(x))
+        return answer
 
 
 def predictor(rows):
     """Count how often it is asked."""
+    answer = rows**2 @ np.array([[1.0, -2.0], [0.5, 1.0], [2.0, 3.0]])
+    assert answer.ndim == 2
     Module.runs += 1
-    return rows[:, :2] * rows[:, 1:]
+    return answer
 
 
 def arguments_for(name: str) -> dict:
@@ -64,7 +69,7 @@ def arguments_for(name: str) -> dict:
         torch.manual_seed(1)
         return {"model": Module(), "data": BASE}
     if name in AGNOSTIC:
-        return {"model": predictor, "data": BASE}
+        return {"model": predictor, "data": BASE, **({"n_permutations": 20} if "lime" in name.lower() else {})}
     if name in ("Converter", "convert"):
         return {"model": SPEC}
     return OTHERS[name]()
@@ -87,6 +92,7 @@ OTHERS = {
     "Explanation.summary": dict,
     "Explanation.plot": dict,
     "Explanation.plot_global": dict,
+    "Explanation.boxplot": dict,
 }
 
 
@@ -113,7 +119,11 @@ def call(name: str, **arguments):
 def snapshot(value):
     """Copy a value so that it can be compared later; None for what cannot be told apart."""
     if isinstance(value, torch.Tensor):
-        return None if value.is_meta or value.is_sparse or value.is_quantized else (value.detach().clone(), value.requires_grad)
+        return (
+            None
+            if value.is_meta or value.is_sparse or value.is_quantized
+            else (value.detach().clone(), value.requires_grad)
+        )
     if isinstance(value, np.ndarray | pd.DataFrame | pl.DataFrame | pa.Table | list | dict | tuple | int | float | str):
         return copy.deepcopy(value)
     return None
@@ -138,8 +148,7 @@ def test_every_public_name_has_an_entry():
     for name in innsight_py.__all__:
         assert (name in PUBLIC) != (name in hostile.WITHOUT_ARGUMENTS), name
     for name in PUBLIC:
-        if name not in ("Explanation.boxplot",):
-            arguments_for(name)  # KeyError for one that is not known
+        arguments_for(name)  # KeyError for one that is not known
 
 
 def test_every_argument_has_a_kind():
@@ -216,7 +225,7 @@ def test_refused(name, argument, runs):
         assert unchanged(value, before), label
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "Explanation.boxplot"])
+@pytest.mark.parametrize("name", list(PUBLIC))
 def test_unknown_and_missing_arguments(name):
     with pytest.raises(TypeError, match="nonsense"):
         call(name, **arguments_for(name), nonsense=1)
@@ -241,7 +250,18 @@ def test_lists_for_several_inputs(method, runs):
     del runs[:]
     extra = {"times_input": True} if method in ("ConnectionWeights", "run_cw") else {}
     one, two = BASE[:, :2], BASE
-    for wrong in ([], [one], [one, two, one], [one, two[:2]], [one[:1], two], [two, one], one, {"a": one}, [one, None], [one, [one, two]]):
+    for wrong in (
+        [],
+        [one],
+        [one, two, one],
+        [one, two[:2]],
+        [one[:1], two],
+        [two, one],
+        one,
+        {"a": one},
+        [one, None],
+        [one, [one, two]],
+    ):
         with pytest.raises((TypeError, ValueError), match="'data'"):
             PUBLIC[method](converter, wrong, **extra)
     for argument in {"x_ref", "data_ref"} & set(arguments_of(PUBLIC[method])):
@@ -347,6 +367,8 @@ def test_right(name):
     """The answer is that for the plain array with the same numbers, bit for bit."""
     changed = ["data", *({"data_ref"} & set(arguments_of(PUBLIC[name])))]
     for label, make in RIGHT.items():
+        if label == "one-element list" and name in TORCH | AGNOSTIC:
+            continue  # a batch of one instance, for all that is known
         for argument in changed:
             plain, value = make()
             before = snapshot(value)
@@ -369,7 +391,7 @@ def test_missing_values_in_a_row(name, hole, frame):
     expected = answer(name)
     with pytest.warns(UserWarning, match=r"'data': 1 of 4 rows hold NaN or infinite.*data_3") as caught:
         found = answer(name, data=pd.DataFrame(data) if frame else data)
-    assert len(caught) == 1
+    assert len([entry for entry in caught if "'data'" in str(entry.message)]) == 1
     rest = [0, 1, 3]
     np.testing.assert_allclose(found[rest], expected[rest], rtol=1e-5, atol=1e-6)
 

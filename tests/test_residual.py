@@ -183,7 +183,9 @@ def test_data_frame():
     frame = found.get_result("data.frame")
     assert list(frame)[-1] == "residual"
     total = frame.groupby(["model_output", "output_node", "data"], observed=True)["value"].sum()
-    rest = frame.groupby(["model_output", "output_node", "data"], observed=True)[["decomp_goal", "residual"]].agg(["min", "max"])
+    rest = frame.groupby(["model_output", "output_node", "data"], observed=True)[["decomp_goal", "residual"]].agg(
+        ["min", "max"]
+    )
     np.testing.assert_array_equal(rest["residual", "min"], rest["residual", "max"])
     np.testing.assert_allclose(rest["residual", "min"], rest["decomp_goal", "min"] - total, atol=1e-12)
 
@@ -258,7 +260,10 @@ def test_once_a_call_with_every_output_and_input():
 
 
 def test_a_pooling_that_keeps_the_winner_whatever_is_said():
-    spec = {"input_dim": [[2, 7]], "layers": [{"type": "GlobalPooling", "method": "max", "winner_always": True}, dense(2, 2)]}
+    spec = {
+        "input_dim": [[2, 7]],
+        "layers": [{"type": "GlobalPooling", "method": "max", "winner_always": True}, dense(2, 2)],
+    }
     with pytest.warns(UserWarning, match="whatever winner_takes_all says"):
         DeepLift(Converter(spec), SIGNALS, x_ref=SIGNALS[:1], winner_takes_all=False)
 
@@ -285,9 +290,18 @@ def test_lrp_with_biases_is_documented_not_warned_of():
     found = LRP(table(), X)
     assert np.abs(plain_residual(found, 0)[1]).max() > 0.01
     assert found.residual.reasons == ("biases keep a part of the relevance",)
-    assert LRP(table(bias=False), X, rule_name="epsilon").residual.reasons == ("the rule epsilon does not hand on all relevance",)
+    assert LRP(table(bias=False), X, rule_name="epsilon").residual.reasons == (
+        "the rule epsilon does not hand on all relevance",
+    )
     assert "alpha_beta" in LRP(table(bias=False), X, rule_name="alpha_beta").residual.reasons[0]
-    norm = {"type": "BatchNorm", "gamma": [1.0] * 3, "beta": [1.0] * 3, "run_mean": [0.0] * 3, "run_var": [1.0] * 3, "eps": 1e-3}
+    norm = {
+        "type": "BatchNorm",
+        "gamma": [1.0] * 3,
+        "beta": [1.0] * 3,
+        "run_mean": [0.0] * 3,
+        "run_var": [1.0] * 3,
+        "eps": 1e-3,
+    }
     converter = Converter({"input_dim": [3], "layers": [norm, dense(2, 3, False)]})
     assert LRP(converter, X).residual.reasons == ("biases keep a part of the relevance",)
     assert LRP(converter, X, rule_name={"BatchNorm_Layer": "pass"}).residual.reasons == ()
