@@ -130,6 +130,7 @@ def test_an_index_is_no_order(index):
     pd.testing.assert_frame_equal(frame, before)
 
 
+@pytest.mark.filterwarnings("ignore:Argument .data.. .* rows hold NaN:UserWarning")
 @pytest.mark.parametrize("kind", [pl.Int8, pl.UInt64, pl.Float32, pl.Float64, pl.Boolean, pl.Int64])
 def test_columns_of_numbers_and_missing_values(kind):
     frame = pl.DataFrame({"age": pl.Series([True, None]).cast(kind), "dose": [1.0, 2.0], "site": [None, 1.5]})

@@ -156,18 +156,14 @@ def test_every_argument_has_a_kind():
         assert kind_of(name, argument).wrong
 
 
-def test_a_new_argument_is_noticed():
+def test_a_new_argument_is_noticed(monkeypatch):
     def run_new(converter: Converter, speed: int = 3):
         """Have an argument that nobody has declared."""
 
-    PUBLIC_BEFORE = hostile.public_callables
-    try:
-        hostile.public_callables = lambda: {"run_new": run_new}
-        assert kind_of("run_new", "converter")
-        with pytest.raises(KeyError, match="speed"):
-            kind_of("run_new", "speed")
-    finally:
-        hostile.public_callables = PUBLIC_BEFORE
+    monkeypatch.setattr(hostile, "public_callables", lambda: {"run_new": run_new})
+    assert kind_of("run_new", "converter") is hostile.CONVERTER
+    with pytest.raises(KeyError, match="speed"):
+        kind_of("run_new", "speed")
 
 
 # -- refused ----------------------------------------------------------------------------------------------------

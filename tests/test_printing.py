@@ -354,6 +354,7 @@ def test_unselected_and_unconnected():
     assert "Output layer 2:\n  • Input layer 1:\n      (not connected to output layer 2)\n" in text
 
 
+@pytest.mark.filterwarnings("ignore:Argument .data.. .* rows hold NaN:UserWarning")
 @pytest.mark.parametrize(
     ("values", "text"),
     [

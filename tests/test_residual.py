@@ -166,6 +166,7 @@ def test_rounding_is_no_residual(row):
     assert found.residual.relative[0][0].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.filterwarnings("ignore:Argument .data.. .* rows hold NaN:UserWarning")
 def test_missing_values():
     data = X.copy()
     data[1, 0] = np.nan

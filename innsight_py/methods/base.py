@@ -162,7 +162,7 @@ def _warn_of_missing(data: list[Tensor]) -> None:
     rows = (~whole).nonzero().flatten().tolist()
     warn(
         f"Argument 'data': {len(rows)} of {len(whole)} rows hold NaN or infinite values (the first is "
-        f"data_{rows[0] + 1}): they have no predictions, and their attributions mean nothing. Other rows are right."
+        f"data_{rows[0] + 1}): predictions and attributions of these rows mean nothing. Other rows are right."
     )
 
 
