@@ -119,7 +119,7 @@ def read_number(value: object) -> float:
     if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__") or _axes(value):
         raise WrongTypeError("a finite number")
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)
     except OverflowError:
         raise ValueError("a finite number") from None
     except (TypeError, RuntimeError):

@@ -136,7 +136,7 @@ def round_up(number: float) -> int:
     >>> round_up(1234.5), round_up(7.2)
     (1300, 8)
     """
-    unit = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    unit: int = 10 ** max(0, math.floor(math.log10(number)) - 1)
     return math.ceil(number / unit) * unit
 
 
@@ -193,6 +193,9 @@ def _adds_up(method: Explanation, i: int, goal: Tensor, limit: float) -> bool:
 
 def warn_of_few_steps(method: Explanation) -> None:
     """Warn once where too few steps miss a visible part of the goal."""
+    goals = enumerate(method.decomp_goal or ())
+    if all(goal is None or _adds_up(method, i, goal, STEPS_TOLERANCE) for i, goal in goals):
+        return
     residual = residual_of(method)
     assert residual is not None
     for i, (missing, relative) in enumerate(zip(residual.absolute, residual.relative, strict=True)):

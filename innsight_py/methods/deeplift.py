@@ -81,6 +81,12 @@ class DeepLift(_Rescaling):
     UnsupportedLayerError
         If the model has a layer without a rule.
 
+    Warns
+    -----
+    UserWarning
+        If contributions do not add up, with the reason: the winner takes all in a max pooling (R's default), or a
+        softmax is explained; see `residual`.
+
     Examples
     --------
     >>> from innsight_py import Converter
@@ -178,6 +184,12 @@ class DeepSHAP(_Rescaling):
         If an argument is not what it should be; the message names it.
     UnsupportedLayerError
         If the model has a layer without a rule.
+
+    Warns
+    -----
+    UserWarning
+        If contributions do not add up, with the reason: the winner takes all in a max pooling (R's default), or a
+        softmax is explained; see `residual`.
 
     Examples
     --------

@@ -60,6 +60,11 @@ class LRP(InterpretingMethod):
     UnsupportedLayerError
         If the model has a layer without a rule.
 
+    Warns
+    -----
+    UserWarning
+        If there are no biases and relevances do not add up all the same; see `residual`.
+
     Examples
     --------
     >>> from innsight_py import Converter

@@ -45,6 +45,11 @@ class IntegratedGradient(GradientBased):
     TypeError, ValueError
         If an argument is not what it should be; the message names it.
 
+    Warns
+    -----
+    UserWarning
+        If so few steps miss more than 5 % of the goal, with the number that would do; see `residual`.
+
     Examples
     --------
     >>> from innsight_py import Converter

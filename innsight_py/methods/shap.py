@@ -60,6 +60,11 @@ class SHAP(AgnosticWrapper, own=_OWN):
     ImportError
         If ``shap`` is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If values do not add up, which says that the model does not predict the same each time; see `residual`.
+
     Examples
     --------
     >>> def model(rows):
