@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ class ModuleLayer(Layer):
             try:
                 record = self.record(sample)
             except RuntimeError as error:
+                if not re.search("shape|size|dimension|expected", str(error)):  # the module's own error
+                    raise
                 raise ValueError(
                     f"Argument 'data': the module cannot be run for rows of shape {tuple(sample.shape[1:])}: "
                     f"{str(error).splitlines()[0]}"
