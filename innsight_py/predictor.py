@@ -228,7 +228,8 @@ def _dims(data: Any, own: tuple[int, ...] | None, given: Any, channels_first: bo
         found = tuple(int(n) for n in shape[1:])
         if found and expected != (found if channels_first else (found[-1], *found[:-1])):
             raise ValueError(
-                f"Argument 'input_dim': got {expected} (channels first), but the data have the shape {tuple(shape)}."
+                f"Argument 'input_dim': expected the shape of the instances in 'data', which are {tuple(shape)}; got "
+                f"(*, {', '.join(map(str, expected))}), channels first."
             )
     if expected is not None:
         return expected
