@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from innsight_py._checks import FilePath, checked
 from innsight_py.converters import rds
 
 _ACTIVATIONS = ("logistic", "tanh", "relu")
 
 
-def read_neuralnet(path: str | os.PathLike[str]) -> dict[str, Any]:
+@checked
+def read_neuralnet(path: FilePath) -> dict[str, Any]:
     """Read a network that R's ``neuralnet`` has fitted and ``saveRDS(nn, "model.rds")`` has written.
 
     R is not needed. Nothing in the file is run: of the fitted object only the weights, errors, names and the types of

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from innsight_py._checks import describe, suggestion, warn
+from innsight_py._checks import FilePath, Flag, checked, describe, suggestion, warn
 from innsight_py.converters import rds
 from innsight_py.spec import SpecError
 
@@ -23,7 +23,8 @@ _WHOLE = {
 }  # fmt: skip
 
 
-def from_r(model: Mapping[str, Any], channels_first: bool = True) -> dict[str, Any]:
+@checked
+def from_r(model: Any, channels_first: Flag = True) -> dict[str, Any]:
     """Turn the list in which R innsight describes a model into a model spec.
 
     R counts layers, axes and nodes from 1; ``input_layers`` 0 is the model's input and ``output_layers`` -1 its
@@ -63,7 +64,9 @@ def from_r(model: Mapping[str, Any], channels_first: bool = True) -> dict[str, A
 
 def _spec(model: Mapping[str, Any], channels_first: bool) -> dict[str, Any]:
     if not isinstance(model, Mapping):
-        raise SpecError(f"Expected a dict with the keys of R innsight's lists, got {describe(model)}.")
+        raise SpecError(
+            f"Argument 'model': expected a dict with the keys of R innsight's lists, got {describe(model)}."
+        )
     for key in model:
         if key not in _MODEL_KEYS:
             raise SpecError(f"The model has the unknown key '{key}'{suggestion(key, _MODEL_KEYS)}")
@@ -95,7 +98,8 @@ def _spec(model: Mapping[str, Any], channels_first: bool) -> dict[str, Any]:
     return spec
 
 
-def read_r_model(path: str | os.PathLike[str], channels_first: bool = True) -> dict[str, Any]:
+@checked
+def read_r_model(path: FilePath, channels_first: Flag = True) -> dict[str, Any]:
     """Read a model that R innsight has converted, from a file.
 
     R keeps the converted model as a list with ``save_model_as_list = TRUE``. Its weights may be tensors of R's torch,

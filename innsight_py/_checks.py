@@ -23,6 +23,9 @@ import numpy as np
 import torch
 from pydantic import BeforeValidator, ConfigDict, PlainValidator, ValidationError, validate_call
 
+#: Counts above this are refused: nothing could be done so many times, and libraries count in 32 bits.
+LARGEST_COUNT = 2**31 - 1
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -106,6 +109,8 @@ def _count(value: object) -> int:
     number = read_whole_number(value)
     if number < 1:
         raise ValueError("a whole number of at least 1")
+    if number > LARGEST_COUNT:
+        raise ValueError(f"a whole number of at most {LARGEST_COUNT}")
     return number
 
 
@@ -113,7 +118,12 @@ def read_number(value: object) -> float:
     """Read a finite number; arrays are none, nor are texts and truth values."""
     if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__") or _axes(value):
         raise WrongTypeError("a finite number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError("a finite number") from None
+    except (TypeError, RuntimeError):
+        raise WrongTypeError("a finite number") from None
     if not math.isfinite(number):
         raise ValueError("a finite number")
     return number

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from innsight_py.completeness import residual_lines
 from innsight_py.names import AxisNames, LayerNames
 from innsight_py.results import summary
 
@@ -133,6 +134,11 @@ def method_text(method: InterpretingMethod) -> str:
         lines.append(f"  • {name}: {getattr(method, name)}")
     lines += [f"  • dtype: '{method.dtype}'", "", "── Result (result) ──", ""]
     lines += _result_lines(method)
+    residual = residual_lines(method)
+    if residual:
+        lines += ["", "── Residual (residual) ──", ""]
+        for name, text in residual:
+            lines += _item(f"{name}: {text}", 2, width, "─")
     return "\n".join([*lines, "", "─" * width])
 
 
@@ -191,8 +197,10 @@ def method_html(method: InterpretingMethod) -> str:
         (str(i + 1), str(j + 1), *([text for _, text in facts] if facts else ("not connected", "", "")))
         for i, j, facts in _result_rows(method)
     ]
+    residual = residual_lines(method)
     return (
         f"<p><strong>Method {html.escape(type(method).__name__)}</strong> (innsight)</p>"
         + _table(("field", "value"), fields)
         + _table(("output layer", "input layer", "shape", "range", "NaN values"), results)
+        + (_table(("residual", ""), residual) if residual else "")
     )

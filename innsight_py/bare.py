@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,7 +103,15 @@ class ModuleLayer(Layer):
             return x
 
         with saved_tensors_hooks(note, lambda x: x):
-            record = self.record(sample)
+            try:
+                record = self.record(sample)
+            except RuntimeError as error:
+                if not re.search("shape|size|dimension|expected", str(error)):  # the module's own error
+                    raise
+                raise ValueError(
+                    f"Argument 'data': the module cannot be run for rows of shape {tuple(sample.shape[1:])}: "
+                    f"{str(error).splitlines()[0]}"
+                ) from error
         if not record.output.requires_grad:
             raise ValueError(
                 "The module's output has no gradient with respect to its input: it does not depend on it, or passes "

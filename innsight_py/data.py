@@ -11,10 +11,17 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import describe
+from innsight_py.frames import ordered_columns, to_pandas
+from innsight_py.names import LayerNames
 
 
 def read_data(
-    data: Any, dims: Sequence[tuple[int, ...]], channels_first: bool, dtype: torch.dtype, argument: str
+    data: Any,
+    dims: Sequence[tuple[int, ...]],
+    channels_first: bool,
+    dtype: torch.dtype,
+    argument: str,
+    names: Sequence[LayerNames] | None = None,
 ) -> list[Tensor]:
     """Read one batch of data for each input of the model.
 
@@ -22,7 +29,7 @@ def read_data(
     ----------
     data : array-like, tensor, frame, or list of these
         For one input ``(B, *dims)``; for several a list with one for each. Numbers, in the layout that
-        `channels_first` says. Columns of frames are read by position, as in R.
+        `channels_first` says. Frames may be of pandas, polars, arrow, or whatever else narwhals reads.
     dims : sequence of tuple of int
         Shape of each input, channels first and without the batch axis.
     channels_first : bool
@@ -31,6 +38,8 @@ def read_data(
         What the data are converted to. The user's data are never changed.
     argument : str
         What the data are called in error messages.
+    names : sequence of list, optional
+        Names of each input. The columns of a frame are matched with them, see `innsight_py.frames.ordered_columns`.
 
     Returns
     -------
@@ -42,7 +51,8 @@ def read_data(
     TypeError
         If something is not made of numbers.
     ValueError
-        If shapes, or the numbers of inputs or rows, do not fit.
+        If shapes, the numbers of inputs or rows, or the columns of a frame do not fit, or numbers are too large for
+        the precision.
 
     Examples
     --------
@@ -54,6 +64,9 @@ def read_data(
     tensors = []
     for i, (part, dim) in enumerate(zip(parts, dims, strict=True)):
         where = f"Argument '{argument}'" + (f", input {i + 1}" if len(dims) > 1 else "")
+        part = to_pandas(part, where)
+        if isinstance(part, pd.DataFrame):
+            part = ordered_columns(part, names[i][0] if names is not None and len(dim) == 1 else None, where)
         tensor = _as_tensor(part, where, dtype)
         expected = dim if channels_first else channels_last(dim)
         if tuple(tensor.shape[1:]) != expected or tensor.dim() != len(expected) + 1:
@@ -107,9 +120,10 @@ def _ndim(value: Any) -> int:
 
 def _as_tensor(value: Any, where: str, dtype: torch.dtype) -> Tensor:
     if isinstance(value, torch.Tensor):
-        if value.is_complex() or value.layout != torch.strided:
+        if value.is_complex() or value.is_quantized or value.is_meta or value.layout != torch.strided:
             raise TypeError(f"{where}: expected real numbers in a dense tensor, got {describe(value)}.")
-        return value.detach().to(dtype=dtype, copy=True)
+        own = value.detach().to(dtype=dtype, copy=True, memory_format=torch.contiguous_format)
+        return _in_range(own, value.detach(), where)
     if isinstance(value, pd.DataFrame):
         for column, kind in value.dtypes.items():
             if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
@@ -124,7 +138,21 @@ def _as_tensor(value: Any, where: str, dtype: torch.dtype) -> Tensor:
         raise ValueError(f"{where}: expected a rectangular array, got {describe(value)}.") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{where}: expected numbers, got {describe(value)} (dtype {array.dtype}).")
-    return torch.tensor(array.astype(np.float64 if dtype == torch.float64 else np.float32)).to(dtype)
+    with np.errstate(over="ignore"):
+        kind = np.float64 if dtype == torch.float64 else np.float32
+        tensor = torch.tensor(array.astype(kind, order="C")).to(dtype)
+    return _in_range(tensor, array, where)
+
+
+def _in_range(tensor: Tensor, given: Tensor | np.ndarray, where: str) -> Tensor:
+    """Refuse finite numbers that the precision has made infinite."""
+    infinite = tensor.isinf()
+    if bool(infinite.any()) and int(infinite.sum()) > int((given == np.inf).sum() + (given == -np.inf).sum()):
+        raise ValueError(
+            f"{where}: expected numbers of at most {torch.finfo(tensor.dtype).max:.3g} in magnitude, which is what "
+            f"{tensor.dtype} can hold, got larger ones (dtype='double' holds up to 1.8e308)."
+        )
+    return tensor
 
 
 def without_tensors(value: Any) -> Any:

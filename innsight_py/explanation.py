@@ -10,6 +10,7 @@ import pandas as pd
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, checked
+from innsight_py.completeness import Residual, residual_of
 from innsight_py.names import LayerNames
 from innsight_py.results import ResultType, present
 
@@ -65,6 +66,12 @@ class Explanation:
     value_name: str = "Relevance"
     #: Whether the result is one of the model and not of instances.
     is_global: bool = False
+    #: Whether the sum over all inputs is meant to be the goal.
+    decomposes: bool = False
+    #: Power of 1/n with which the residual of a path of n steps falls; None where there are no steps.
+    steps_order: ClassVar[float | None] = None
+    #: Where `decomp_goal` is a difference: the values ``(B, K)`` whose rounding it carries.
+    explained_values: list[Tensor | None] | None = None
 
     converter: Described
     result: Buffers
@@ -82,6 +89,30 @@ class Explanation:
         tensors = [x for row in self.result if row is not None for x in row if x is not None]
         return tensors[0].shape[0] if tensors else self.data[0].shape[0] if self.data else 1
 
+    @property
+    def residual(self) -> Residual | None:
+        """What the sum over all inputs misses of the goal.
+
+        Returns
+        -------
+        Residual or None
+            ``absolute`` and ``relative`` for each row and explained node, how many ``steps`` would do, and the
+            ``reasons``; None for a method that decomposes nothing (gradients that are not multiplied by the input,
+            SmoothGrad, ConnectionWeights, LIME).
+
+        Examples
+        --------
+        >>> from innsight_py import Converter, run_deeplift
+        >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -3.0]], "bias": [5.0]}]}
+        >>> run_deeplift(Converter(model), [[1.0, 1.0]]).residual.absolute
+        [tensor([[0.]], dtype=torch.float64)]
+        """
+        return residual_of(self)
+
+    def _losses(self) -> list[str]:
+        """Say why the sum need not be the goal."""
+        return []
+
     def get_result(self, type: ResultType = "array") -> Any:  # noqa: A002 (R's name)
         """Return the result.
 
@@ -93,7 +124,9 @@ class Explanation:
             these. Where an input does not reach an output, arrays and frames hold NaN, tensors are None. With
             ``"xarray"`` (``pip install "innsight_py[xarray]"``) arrays are DataArrays: their dimensions are the columns
             of the data frame (``data``, ``channel``, ``feature``, ``feature_2``, ``output_node``) and have its labels,
-            and predictions and goals are coordinates.
+            and predictions, goals and residuals are coordinates. The frame has R's columns, ``decomp_sum`` being the
+            sum over the features of one input, and last ``residual``: the goal minus the sum over all inputs (NaN for
+            methods that decompose nothing).
 
         Returns
         -------
@@ -137,7 +170,9 @@ class Explanation:
         DataFrame
             A row for each feature, the largest first: ``output_node``, ``feature`` (and ``model_output``,
             ``model_input``, ``feature_2`` where there are several), ``mean_abs``, the mean over the instances of the
-            absolute value, and ``share``, its part of the sum over all features of all inputs.
+            absolute value, and ``share``, its part of the sum over all features of all inputs. For methods that
+            decompose something also ``residual`` and ``relative_residual`` of the output node, the largest magnitudes
+            over the instances (see `residual`).
 
         Raises
         ------

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from innsight_py._checks import describe
 from innsight_py.layers import Layer, Record, build_layer
 from innsight_py.spec import ModelSpec, SpecError
 
@@ -250,6 +251,35 @@ class ConvertedModel(Graph):
     def dtype(self) -> torch.dtype:
         """Precision of the parameters; float32 for a model without any."""
         return next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32)
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        """Run the model.
+
+        Parameters
+        ----------
+        *inputs : Tensor
+            One tensor ``(B, *dims)`` for each input, channels first, in the precision of the model.
+
+        Returns
+        -------
+        list of Tensor
+            One tensor ``(B, nodes)`` for each output layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If these are not as many tensors of these shapes and this precision.
+        """
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"Argument 'inputs': expected {len(self.inputs)} tensors, got {len(inputs)}.")
+        for x, dim in zip(inputs, self.input_dims, strict=True):
+            if not isinstance(x, Tensor):
+                raise TypeError(f"Argument 'inputs': expected tensors, got {describe(x)}.")
+            if tuple(x.shape[1:]) != tuple(dim) or x.dim() != len(dim) + 1:
+                raise ValueError(f"Argument 'inputs': expected the shape {_show([dim])}, got {tuple(x.shape)}.")
+            if not x.is_floating_point() or (x.dtype != self.dtype and any(True for _ in self.buffers())):
+                raise ValueError(f"Argument 'inputs': expected a tensor of {self.dtype}, got one of {x.dtype}.")
+        return super().forward(*inputs)
 
     @torch.no_grad()
     def _dry_run(self, spec: ModelSpec, dtype: torch.dtype) -> None:

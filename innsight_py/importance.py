@@ -20,11 +20,16 @@ def most_important(explanation: Explanation, n: int, aggr_channels: Any) -> pd.D
     several_inputs = len(explanation.converter.input_dim) > 1
     layers = selected_layers(explanation)
     blocks = []
+    residual = explanation.residual
     for i in layers:
         for k, label in enumerate(explanation.output_label[i] or ()):
             block = _node(explanation, i, k, aggregate)
             total = block["mean_abs"].sum()
             block["share"] = block["mean_abs"] / total if total else 0.0
+            if residual is not None:
+                for name, values in (("residual", residual.absolute[i]), ("relative_residual", residual.relative[i])):
+                    assert values is not None
+                    block[name] = float(values[:, k].abs().max())
             block.insert(0, "output_node", label)
             block.insert(0, "model_output", f"Output_{i + 1}")
             blocks.append(block.sort_values("mean_abs", ascending=False, kind="stable").head(n))

@@ -11,6 +11,7 @@ import torch
 
 from innsight_py._checks import describe
 from innsight_py.data import read_data, without_tensors
+from innsight_py.frames import ordered_columns, to_pandas
 from innsight_py.model_kinds import Call, OutputType, read_kind
 from innsight_py.names import LayerNames, default_names, read_names
 from innsight_py.spec import parse_dims
@@ -31,6 +32,8 @@ class Predictor:
         What it predicts.
     input_dim, input_names, output_dim, output_names
         As in `Converter`, with one input and one output layer.
+    columns : list of str or None
+        What the columns of frames are matched with.
     """
 
     model: Any
@@ -40,6 +43,7 @@ class Predictor:
     output_dim: list[tuple[int, ...]]
     output_names: list[LayerNames]
     _ask: _Ask
+    columns: list[str] | None = None
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """Predict for rows ``(n, *dims)`` in the layout of the data; returns ``(n, nodes)``."""
@@ -147,6 +151,9 @@ def read_predictor(
         If the model cannot be asked for predictions, or does not fit the data or the arguments; the message says why.
     """
     known = read_kind(model, channels_first, needed=pred_fun is None)
+    data = to_pandas(data, "Argument 'data'")
+    if isinstance(data, pd.DataFrame):
+        data = ordered_columns(data, _flat(known.input_names), "Argument 'data'")
     dims = _dims(data, known.input_dim, input_dim, channels_first)
     rows = read_data(data, [dims], channels_first, torch.float64, "data")[0].numpy()
     columns = data.columns if isinstance(data, pd.DataFrame) else None
@@ -156,20 +163,31 @@ def read_predictor(
         assert known.call is not None
         wanted = (known.columns if columns is None else columns) if known.takes_frames and len(dims) == 1 else None
         ask = _Ask(known.call, wanted, batch_size)
+    own_names = _names(
+        (input_names, None if columns is None else [str(name) for name in columns], known.input_names),
+        dims, "input_names", None,
+    )  # fmt: skip
     preds, names = ask(rows)
     predictor = Predictor(
         model,
         output_type or known.output_type,
         [dims],
-        _names(
-            (input_names, None if columns is None else [str(name) for name in columns], known.input_names),
-            dims, "input_names", None,
-        ),
+        own_names,
         [preds.shape[1:]],
         _names((output_names, names, known.output_names), preds.shape[1:], "output_names", ("Y",)),
         ask,
+        _flat(known.input_names) if columns is None else [str(name) for name in columns],
     )  # fmt: skip
     return predictor, rows, preds
+
+
+def _flat(names: Any) -> list[str] | None:
+    """Return the names of the features of a table, from names nested as in `Converter` or not; None for others."""
+    if names is None or not len(names):
+        return None
+    if isinstance(names[0], str):
+        return [str(name) for name in names]
+    return [str(name) for name in names[0][0]] if len(names[0]) == 1 else None
 
 
 def _names(
@@ -197,6 +215,8 @@ def _dims(data: Any, own: tuple[int, ...] | None, given: Any, channels_first: bo
             "Argument 'data': expected one rectangular array; models with several inputs cannot be explained by "
             f"model-agnostic methods. Got {describe(data)}."
         ) from None
+    if len(shape) > 1 and 0 in shape[1:]:
+        raise ValueError(f"Argument 'data': expected instances with at least one value, got {describe(data)}.")
     expected = own
     if given is not None:
         parsed = parse_dims(given, "Argument 'input_dim'")
@@ -205,6 +225,12 @@ def _dims(data: Any, own: tuple[int, ...] | None, given: Any, channels_first: bo
         if own is not None and parsed[0] != own:
             raise ValueError(f"Argument 'input_dim': the model takes {own} (channels first), got {parsed[0]}.")
         expected = parsed[0]
+        found = tuple(int(n) for n in shape[1:])
+        if found and expected != (found if channels_first else (found[-1], *found[:-1])):
+            raise ValueError(
+                f"Argument 'input_dim': expected the shape of the instances in 'data', which are {tuple(shape)}; got "
+                f"(*, {', '.join(map(str, expected))}), channels first."
+            )
     if expected is not None:
         return expected
     if len(shape) < 2:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import describe, suggestion
+from innsight_py.completeness import absolute_residual
 from innsight_py.data import channels_last
 from innsight_py.names import AxisNames, levels
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 ResultType = Literal["array", "data.frame", "torch_tensor", "xarray"]
 
 _BEFORE = ("data", "model_input", "model_output")
-_AFTER = ("channel", "output_node", "value", "pred", "decomp_sum", "decomp_goal", "input_dimension")
+_AFTER = ("channel", "output_node", "value", "pred", "decomp_sum", "decomp_goal", "input_dimension", "residual")
 
 
 def present(method: Explanation, kind: str) -> Any:
@@ -94,7 +95,13 @@ def _data_array(xarray: Any, method: Explanation, i: int, j: int) -> Any:
     labels |= {column: [str(name) for name in axis] for column, axis in inner}
     labels["output_node"] = method.output_label[i]
     coordinates: dict[str, Any] = dict(labels)
-    for name, known in (("pred", _host(method.preds, i)), ("decomp_goal", _host(method.decomp_goal, i))):
+    missing = absolute_residual(method, i)
+    per_node = (
+        ("pred", _host(method.preds, i)),
+        ("decomp_goal", _host(method.decomp_goal, i)),
+        ("residual", None if missing is None else missing.cpu().numpy()),
+    )
+    for name, known in per_node:
         if known is not None:
             coordinates[name] = (("data", "output_node"), known)
     attributes = {"method": method.title, "model_input": f"Input_{j + 1}", "model_output": f"Output_{i + 1}"}
@@ -135,6 +142,7 @@ def _blocks(method: Explanation) -> Iterator[dict[str, Any]]:
     for i in selected_layers(method):
         nodes = method.output_idx[i] or []
         node_names = converter.output_names[i][0]
+        missing = absolute_residual(method, i)
         for j, names in enumerate(converter.input_names):
             values = as_array(method, i, j)
             if not method.channels_first and values.ndim > 3:
@@ -155,6 +163,7 @@ def _blocks(method: Explanation) -> Iterator[dict[str, Any]]:
                 "decomp_sum": axes.per_node(values.sum(tuple(range(1, len(shape) - 1)))),
                 "decomp_goal": axes.per_node(_host(method.decomp_goal, i)),
                 "input_dimension": np.full(axes.size, spatial),
+                "residual": axes.per_node(None if missing is None else missing.cpu().numpy()),
             }
 
 

@@ -134,7 +134,7 @@ def parse_dims(dims: Any, what: str) -> tuple[tuple[int, ...], ...]:
     def shape(value: Any) -> tuple[int, ...]:
         entries = [value] if is_whole(value) else value
         if (
-            isinstance(entries, str | Mapping)
+            isinstance(entries, str | bytes | Mapping | set | frozenset)
             or not hasattr(entries, "__iter__")
             or not all(is_whole(entry) for entry in entries)
         ):

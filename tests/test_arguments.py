@@ -110,6 +110,7 @@ def test_run_functions(method):
     np.testing.assert_array_equal(a.get_result(), b.get_result())
 
 
+@pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_fields_keep_the_arguments(method):
     given = {

@@ -27,6 +27,9 @@ from innsight_py import (
     torch_smoothgrad,
 )
 
+# Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 FUNCTIONS = [torch_grad, torch_intgrad, torch_smoothgrad, torch_expgrad]
 RANDOM = [torch_smoothgrad, torch_expgrad]
 

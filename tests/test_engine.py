@@ -21,6 +21,9 @@ import innsight_py
 from innsight_py import Converter, run_cw, run_deeplift, run_deepshap, run_grad, run_intgrad, run_lrp, run_smoothgrad
 from innsight_py.methods.base import InterpretingMethod
 
+# Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 #: Every method with each of its rules, in few steps.
 CALLS = {
     "Gradient": ("Gradient", {}),

@@ -10,6 +10,9 @@ import innsight_py
 from innsight_py import Converter
 from innsight_py.layers import affine
 
+# Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 keras = pytest.importorskip("keras")
 
 MODELS = sorted(path.name.removesuffix(".json.gz") for path in (FOLDER / "keras").glob("*.json.gz"))

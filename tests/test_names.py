@@ -243,12 +243,12 @@ def test_levels_of_every_axis_of_an_image():
     assert list(frame["feature"]) == ["a", "a", "b", "b", "c", "c"]
 
 
-def test_names_are_matched_by_position():
-    """Column names of data are not looked at, as in R."""
+def test_columns_are_matched_by_name():
+    """Unlike in R, which goes by position (tests/test_frames.py)."""
     converter = Converter(table(), input_names=ABC)
     data = np.arange(6.0).reshape(2, 3)
     frames = [
         Gradient(converter, x, times_input=True).get_result("data.frame")
-        for x in (data, pd.DataFrame(data, columns=["c", "b", "a"]))
+        for x in (data, pd.DataFrame(data[:, ::-1], columns=list(ABC)[::-1]))
     ]
     pd.testing.assert_frame_equal(*frames)

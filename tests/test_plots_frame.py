@@ -20,6 +20,9 @@ from innsight_py.plots.build import global_frame, instance_frame
 from innsight_py.plots.frame import MEDIAN, QUANTILES, Axis, Bars, Boxes, Empty, Image
 from innsight_py.plots.statistics import box_statistics, quantiles
 
+# Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 
 def local(result, data_idx=0, output_idx=None, output_label=None, aggr_channels="sum", same_scale=False,
           show_preds=True, image=None, max_display=None):  # fmt: skip

@@ -26,6 +26,9 @@ from innsight_py import ConnectionWeights, run_cw, run_deeplift, run_grad
 from innsight_py.plots.frame import Bars, Boxes, Empty, Image
 from innsight_py.plots.matplotlib import Display
 
+# Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 # -- reading a figure -----------------------------------------------------------------------------------------------
 
 

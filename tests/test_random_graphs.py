@@ -23,6 +23,9 @@ from innsight_py import Converter, run_deeplift, run_grad, run_lrp
 from innsight_py.layers import LRPRule
 from innsight_py.methods.base import InterpretingMethod
 
+# Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 WITH_WEIGHT = ("Dense", "Conv1D", "Conv2D")
 ELEMENTWISE = ("linear", "relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu", "gelu")
 OPTIONS = {"verbose": False, "dtype": "double"}

@@ -25,9 +25,12 @@ from innsight_py import (
     SmoothGrad,
 )
 
+# Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 COLUMNS = [
     "data", "model_input", "model_output", "feature", "feature_2", "channel", "output_node", "value", "pred",
-    "decomp_sum", "decomp_goal", "input_dimension",
+    "decomp_sum", "decomp_goal", "input_dimension", "residual",
 ]  # fmt: skip
 METHODS = [
     (Gradient, {}),
@@ -122,6 +125,7 @@ def slow_frame(method) -> dict[str, list]:
                         float(method.decomp_goal[i][b, k]) if method.decomp_goal else float("nan")
                     )
                     columns["input_dimension"].append(len(dim))
+                    columns["residual"].append(missing(method, i, b, k))
             for k, _w, _h, _c, b in itertools.product(
                 range(len(method.output_idx[i])), range(width), range(height), range(channels), range(rows)
             ):
@@ -132,11 +136,22 @@ def slow_frame(method) -> dict[str, list]:
     return columns
 
 
+def missing(method, i: int, b: int, k: int) -> float:
+    """Sum over all features of all inputs, and see what it misses of the goal."""
+    decomposing = (DeepLift, DeepSHAP, LRP, ExpectedGradient)
+    if not isinstance(method, decomposing) and not (
+        isinstance(method, Gradient | IntegratedGradient) and method.times_input
+    ):
+        return float("nan")
+    total = math.fsum(value for x in method.result[i] if x is not None for value in x[b, ..., k].flatten().tolist())
+    return float(method.decomp_goal[i][b, k]) - total
+
+
 def check_frame(method) -> pd.DataFrame:
     frame, expected = method.get_result("data.frame"), slow_frame(method)
     assert list(frame.columns) == list(expected)
     for name, values in expected.items():
-        if name in ("value", "pred", "decomp_sum", "decomp_goal"):
+        if name in ("value", "pred", "decomp_sum", "decomp_goal", "residual"):
             np.testing.assert_allclose(frame[name].to_numpy(np.float64), values, rtol=1e-12, atol=1e-12, err_msg=name)
         elif name == "input_dimension":
             assert frame[name].tolist() == values
@@ -250,7 +265,7 @@ def test_all_nodes_of_a_layer_are_categories(nodes):
 def test_dtypes_of_columns(dtype):
     method = Gradient(mixed(), batch(mixed(), 2), dtype=dtype)
     frame = method.get_result("data.frame")
-    for column in ("value", "pred", "decomp_sum", "decomp_goal"):
+    for column in ("value", "pred", "decomp_sum", "decomp_goal", "residual"):
         assert frame[column].dtype.kind == "f", column
     assert frame["input_dimension"].dtype.kind in "iu"
     assert method.get_result("array")["Input_1"].dtype == {"float": np.float32, "double": np.float64}[dtype]

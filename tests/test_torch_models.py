@@ -23,6 +23,9 @@ from innsight_py import (
     run_smoothgrad,
 )
 
+# Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 #: Models through which relevance has no way, with the first operator (from the output) that has none and its module.
 WITHOUT_LRP = {
     "transformer": "norm",

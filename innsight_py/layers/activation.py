@@ -49,6 +49,9 @@ class Activation(Layer):
             return [sparsemax_multiplier(m, at.inputs[0], ref.inputs[0], axis)]
         return [softmax_multiplier(m, at.inputs[0], ref.inputs[0], axis, log=self.activation.name == "log_softmax")]
 
+    def deeplift_loss(self, rule: DeepLiftRule, *, skip_activation: bool = False) -> str | None:
+        return None
+
     def _slope(self, at: Record, ref: Record) -> Tensor:
         x, x_ref = at.inputs[0], ref.inputs[0]
         factor = rescale_factor(self.activation, x, x_ref, at.output, ref.output)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from innsight_py.layers.base import Layer, Record
 from innsight_py.layers.rules import (
+    BIASES,
     DeepLiftRule,
     LRPRule,
     alpha_beta_shares,
@@ -86,6 +87,11 @@ class Affine(Layer):
             z = at.once(f"denominator {rule.name} {rule.param}", lambda: lrp_denominator(at.preactivation, rule))
             return [x * self.transpose(r / z, self.weight)]
         return [self._alpha_beta(r, x, at, rule.value)]
+
+    def lrp_loss(self, rule: LRPRule) -> str | None:
+        if rule.name != "simple":
+            return f"the rule {rule.name} does not hand on all relevance"
+        return BIASES if self.bias is not None and bool(self.bias.any()) else None
 
     def _alpha_beta(self, r: Tensor, x: Tensor, at: Record, alpha: float) -> Tensor:
         weights = at.once("signed weight", self.signed_weight)

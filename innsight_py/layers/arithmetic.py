@@ -146,3 +146,6 @@ class MatMul(_Product):
         left, right = at.inputs
         share = 0.5 * r / lrp_denominator(at.output, rule)
         return [left * self.pull_left(share, right), right * self.pull_right(share, left)]
+
+    def lrp_loss(self, rule: LRPRule) -> str | None:
+        return None if rule.name == "simple" else f"the rule {rule.name} does not hand on all relevance"

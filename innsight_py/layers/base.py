@@ -188,6 +188,21 @@ class Layer(nn.Module):
         """Pull `g` back through the weights alone, without data, bias and activation."""
         raise self._unsupported("ConnectionWeights")
 
+    # -- what is lost -------------------------------------------------------------------------------------------
+
+    def deeplift_loss(self, rule: DeepLiftRule, *, skip_activation: bool = False) -> str | None:
+        """Say why contributions through the layer need not add up to what comes out of it; None where they do."""
+        if skip_activation or self.activation.is_elementwise:
+            return None
+        return (
+            "a softmax is explained, which gives nothing to a logit that does not move, as in R "
+            "(ignore_last_act=True keeps the sum)"
+        )
+
+    def lrp_loss(self, rule: LRPRule) -> str | None:
+        """Say why relevances of the layer's inputs need not add up to that of its output; None where they do."""
+        return None
+
     def _unsupported(self, method: str) -> UnsupportedLayerError:
         at = f" at {self.place}" if self.place else ""
         return UnsupportedLayerError(

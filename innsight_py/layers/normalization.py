@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from innsight_py.layers.base import Layer, Record, align, sum_to
-from innsight_py.layers.rules import DeepLiftRule, LRPRule, away_from_zero, fill_zeros
+from innsight_py.layers.rules import BIASES, DeepLiftRule, LRPRule, away_from_zero, fill_zeros
 
 
 class _Diagonal(Layer):
@@ -52,6 +52,13 @@ class _Diagonal(Layer):
             share_negative = negative / (fill_zeros(negative, -1) + constant.clamp(max=0))
             share = rule.value * share_positive + (1 - rule.value) * share_negative
         return [sum_to(r * share, self.input_dims[0])]
+
+    def lrp_loss(self, rule: LRPRule) -> str | None:
+        if rule.name == "pass":
+            return None
+        if rule.name != "simple":
+            return f"the rule {rule.name} does not hand on all relevance"
+        return BIASES if bool(self.constant().any()) else None
 
 
 class BatchNorm(_Diagonal):

@@ -268,6 +268,18 @@ class _Winner(Layer):
             pulled = pulled + dx * average.transpose(m * share, None)
         return [pulled]
 
+    def deeplift_loss(self, rule: DeepLiftRule, *, skip_activation: bool = False) -> str | None:
+        if self.winner_always:
+            return "the winner takes all in a global max pooling, whatever winner_takes_all says, as in R"
+        if rule.winner_takes_all:
+            return "the winner takes all in max pooling (winner_takes_all=False keeps the sum)"
+        return None
+
+    def lrp_loss(self, rule: LRPRule) -> str | None:
+        if rule.winner_takes_all or self.winner_always:
+            return None
+        return self._average().lrp_loss(rule)
+
 
 class _MaxPooling(_Winner):
     lrp_rules: ClassVar[tuple[str, ...]] = ("simple", "epsilon", "alpha_beta")

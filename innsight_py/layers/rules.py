@@ -20,6 +20,9 @@ DeepLiftRuleName = Literal["rescale", "reveal_cancel"]
 #: The parameter of a rule where none is given (epsilon: R computes with 0.001, whatever its manual says).
 DEFAULT_PARAM = {"epsilon": 0.001, "alpha_beta": 0.5}
 
+#: Why relevances of LRP do not add up in most models.
+BIASES = "biases keep a part of the relevance"
+
 
 @dataclass(frozen=True)
 class LRPRule:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
@@ -15,6 +14,7 @@ from innsight_py._checks import Count, Flag, Seed, checked
 from innsight_py.data import read_data
 from innsight_py.methods.base import InterpretingMethod, random_source
 from innsight_py.model_kinds import own_layout
+from innsight_py.names import LayerNames
 from innsight_py.predictor import read_predictor
 
 _AGNOSTIC_PARAMETERS = """model : Any
@@ -22,7 +22,8 @@ _AGNOSTIC_PARAMETERS = """model : Any
         estimator (classifiers by ``predict_proba``, otherwise by their scores), a function, or any object with a
         method ``pred_fun`` or ``predict``: one input, one output layer.
     data : array-like, Tensor or DataFrame
-        The instances to explain, ``(B, *dims)``: tables, signals or images.
+        The instances to explain, ``(B, *dims)``: tables, signals or images. Columns of a frame (pandas, polars, arrow)
+        are matched by name where the model has names; the model itself gets frames of pandas.
     data_ref : like `data`, optional
         The background: values that features may have had instead. Default: `data`.
     pred_fun : callable, optional
@@ -126,13 +127,9 @@ class AgnosticWrapper(InterpretingMethod):
     def _read_background(self, data_ref: Any) -> np.ndarray:
         if data_ref is None:
             return self._given
-        frames = [x for x in (self.data_orig, data_ref) if isinstance(x, pd.DataFrame)]
-        if len(frames) == 2 and list(frames[0].columns) != list(frames[1].columns):
-            raise ValueError(
-                "Argument 'data_ref': expected the columns of 'data' in the same order, "
-                f"{list(frames[0].columns)}, got {list(frames[1].columns)}."
-            )
-        read = read_data(data_ref, self.predictor.input_dim, self.channels_first, torch.float64, "data_ref")
+        columns = self.predictor.columns
+        names: list[LayerNames] | None = None if columns is None else [[columns]]
+        read = read_data(data_ref, self.predictor.input_dim, self.channels_first, torch.float64, "data_ref", names)
         return read[0].numpy()
 
     @property

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from innsight_py._checks import WrongTypeError
+from innsight_py._checks import WrongTypeError, warn
 from innsight_py._printing import method_html, method_text
 from innsight_py.converter import DTYPES, Explainable
 from innsight_py.data import read_data, to_channels_first
@@ -103,13 +103,24 @@ class InterpretingMethod(Explanation):
 
     def _read(self, data: Any, argument: str) -> list[Tensor]:
         """Read data in the user's layout."""
-        return read_data(data, self.converter.input_dim, self.channels_first, DTYPES[self.dtype], argument)
+        read = read_data(
+            data, self.converter.input_dim, self.channels_first, DTYPES[self.dtype], argument,
+            self.converter.input_names,
+        )  # fmt: skip
+        if argument == "data":
+            _warn_of_missing(read)
+        return read
 
     def _read_reference(self, data: Any, argument: str, single: bool) -> list[Tensor]:
         """Read reference data, zeros where there are none."""
         if data is None:
             return [x.new_zeros((1, *x.shape[1:])) for x in self.data]
         reference = self._read(data, argument)
+        if not all(bool(x.isfinite().all()) for x in reference):
+            raise ValueError(
+                f"Argument '{argument}': expected finite numbers, got NaN or infinite ones, which would spread to "
+                "every result."
+            )
         if single and reference[0].shape[0] != 1:
             raise ValueError(
                 f"Argument '{argument}': expected a single row for {type(self).__name__}, "
@@ -142,6 +153,18 @@ class InterpretingMethod(Explanation):
 
     def _repr_html_(self) -> str:
         return method_html(self)
+
+
+def _warn_of_missing(data: list[Tensor]) -> None:
+    """Warn of rows that hold NaN or infinite values."""
+    if all(bool(x.isfinite().all()) for x in data):
+        return
+    whole = torch.stack([x.isfinite().flatten(1).all(1) for x in data]).all(0)
+    rows = (~whole).nonzero().flatten().tolist()
+    warn(
+        f"Argument 'data': {len(rows)} of {len(whole)} rows hold NaN or infinite values (the first is "
+        f"data_{rows[0] + 1}): predictions and attributions of these rows mean nothing. Other rows are right."
+    )
 
 
 class Walk:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, Seed, checked
+from innsight_py.completeness import warn_if_incomplete
 from innsight_py.converter import Converter
 from innsight_py.graph import Explained, Step, Trace
 from innsight_py.layers import DeepLiftRule, Layer
@@ -24,7 +25,31 @@ def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
     return step
 
 
-class DeepLift(InterpretingMethod):
+class _Rescaling(InterpretingMethod):
+    """What DeepLift and DeepSHAP share: sums that are exact except where `_losses` says why not."""
+
+    value_name = "Contribution"
+    decomposes = True
+    rule_name: Literal["rescale", "reveal_cancel"]
+    winner_takes_all: bool
+
+    def _losses(self) -> list[str]:
+        rule, model = DeepLiftRule(self.rule_name, self.winner_takes_all), self._model
+        ends = {model.explained(i, self.ignore_last_act) for i in self._selection.layers}
+        at_preactivation = {end.node for end in ends if end.at_preactivation}
+        losses = (
+            model.layer(node.name).deeplift_loss(rule, skip_activation=node.name in at_preactivation)
+            for node in model.nodes
+        )
+        return list(dict.fromkeys(loss for loss in losses if loss))
+
+    def _check_sums(self, walk: Walk) -> None:
+        rounding = "rounding" + (" (dtype='double' has more digits)" if self.dtype == "float" else "")
+        self.explained_values = walk.explained()
+        warn_if_incomplete(self, lambda: self._losses() or [rounding])
+
+
+class DeepLift(_Rescaling):
     r"""Contributions of the inputs to the difference between an instance's output and a reference's.
 
     Multipliers are carried from the output to the inputs by a chain rule; times ``x - x_ref`` they are the
@@ -39,7 +64,7 @@ class DeepLift(InterpretingMethod):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     x_ref : like `data`, optional
         The reference, a single row. Default: zeros.
     rule_name : {"rescale", "reveal_cancel"}
@@ -56,6 +81,12 @@ class DeepLift(InterpretingMethod):
     UnsupportedLayerError
         If the model has a layer without a rule.
 
+    Warns
+    -----
+    UserWarning
+        If contributions do not add up, with the reason: the winner takes all in a max pooling (R's default), or a
+        softmax is explained; see `residual`.
+
     Examples
     --------
     >>> from innsight_py import Converter
@@ -66,7 +97,6 @@ class DeepLift(InterpretingMethod):
     """
 
     title = "DeepLift"
-    value_name = "Contribution"
 
     @checked
     def __init__(
@@ -111,6 +141,7 @@ class DeepLift(InterpretingMethod):
             self.decomp_goal = walk.explained(
                 minus={i: at_reference.explained(what)[0] for i, what in walk.what.items()}
             )
+            self._check_sums(walk)
 
     def _fields(self) -> list[tuple[str, str]]:
         return [
@@ -120,7 +151,7 @@ class DeepLift(InterpretingMethod):
         ]
 
 
-class DeepSHAP(InterpretingMethod):
+class DeepSHAP(_Rescaling):
     r"""Mean of DeepLift's contributions over a set of references, which estimates Shapley values.
 
     The sum over the inputs is ``f_k(x)`` minus the mean of ``f_k`` over the references, with the exception of
@@ -134,7 +165,7 @@ class DeepSHAP(InterpretingMethod):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     data_ref : like `data`, optional
         The references. Default: one row of zeros.
     limit_ref : int
@@ -154,6 +185,12 @@ class DeepSHAP(InterpretingMethod):
     UnsupportedLayerError
         If the model has a layer without a rule.
 
+    Warns
+    -----
+    UserWarning
+        If contributions do not add up, with the reason: the winner takes all in a max pooling (R's default), or a
+        softmax is explained; see `residual`.
+
     Examples
     --------
     >>> from innsight_py import Converter
@@ -163,7 +200,6 @@ class DeepSHAP(InterpretingMethod):
     """
 
     title = "DeepSHAP"
-    value_name = "Contribution"
 
     @checked
     def __init__(
@@ -197,11 +233,13 @@ class DeepSHAP(InterpretingMethod):
             reference = [x[drawn] for x in reference]
         self.data_ref = reference
         with Walk(self, self.data[0].shape[0]) as walk:
-            self._explain(walk, self._first(self.data), self._first(self.data_ref))
+            goal = self._explain(walk, self._first(self.data), self._first(self.data_ref))
             self.result = self._finish(walk.buffers)
+            self.preds, self.decomp_goal = walk.predictions(), goal
+            self._check_sums(walk)
 
-    def _explain(self, walk: Walk, inputs: list[Tensor], reference: list[Tensor]) -> None:
-        """Go through all pairs of rows and references; each pass is run once and shared by its pairs.
+    def _explain(self, walk: Walk, inputs: list[Tensor], reference: list[Tensor]) -> list[Tensor | None]:
+        """Go through all pairs of rows and references and return the goals; each pass is run once.
 
         The shorter side is looped over and the longer one is the batch.
         """
@@ -225,8 +263,7 @@ class DeepSHAP(InterpretingMethod):
                     for p in range(len(some[0])):
                         row = slice(rows.start + p, rows.start + p + 1)
                         self._pairs(walk, trace.row(p), at_refs, [x[p : p + 1] for x in some], some_ref, row, count)
-        self.preds = walk.predictions()
-        self.decomp_goal = walk.explained(minus={i: total / count for i, total in totals.items()})
+        return walk.explained(minus={i: total / count for i, total in totals.items()})
 
     def _pairs(
         self, walk: Walk, trace: Trace, at_refs: Trace, some: list[Tensor], some_ref: list[Tensor], rows: slice,

@@ -335,6 +335,8 @@ def _read(model: Any, data: Any, dtype: Precision) -> tuple[BareModule, Tensor]:
             f"Argument 'data': expected instances of shape (B, *dims), got {describe(data)}. Modules with several "
             "inputs are explained through Converter."
         )
+    if 0 in shape[1:]:
+        raise ValueError(f"Argument 'data': expected instances with at least one value, got {describe(data)}.")
     rows = read_data(data, [shape[1:]], True, DTYPES[dtype], "data")[0]
     return BareModule(model, rows), rows
 

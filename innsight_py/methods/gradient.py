@@ -42,6 +42,9 @@ class GradientBased(InterpretingMethod):
         self.value_name = "Relevance" if times_input else "Gradient"
         self.data = self._read(data, "data")
 
+    def _losses(self) -> list[str]:
+        return ["biases and curvature: only without them is the sum of gradient times input the output"]
+
     def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> Buffers:
         """Mean of the gradients over n points a row, each times what `points` says."""
         for rows, steps in walk.blocks(n):
@@ -80,7 +83,7 @@ class Gradient(GradientBased):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     times_input : bool
         Multiply the gradients by the inputs.
     %(shared)s
@@ -121,6 +124,7 @@ class Gradient(GradientBased):
             output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
             batch_size=batch_size,
         )  # fmt: skip
+        self.decomposes = times_input
         inputs = self._first(self.data)
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor] | None]:
@@ -149,7 +153,7 @@ class SmoothGrad(GradientBased):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     times_input : bool
         Multiply the gradients by the (noisy) inputs.
     n : int
@@ -200,6 +204,11 @@ class SmoothGrad(GradientBased):
         )  # fmt: skip
         self.n, self.noise_level = n, noise_level
         inputs = self._first(self.data)
+        if not all(bool(x.isfinite().all()) for x in inputs):
+            raise ValueError(
+                "Argument 'data': expected finite numbers, got NaN or infinite ones; the noise is a part of the range "
+                "of all values, which would then have no size."
+            )
         sources = random_source(seed).spawn(len(inputs))
         sigmas = [noise_level * (float(x.max() - x.min()) or 1.0) for x in inputs]
 

@@ -8,12 +8,16 @@ from typing import Any, Literal, cast
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, WrongTypeError, checked, describe, read_number, suggestion
+from innsight_py.completeness import warn_if_incomplete
 from innsight_py.converter import Converter
 from innsight_py.graph import Explained, Graph, Step, Trace
 from innsight_py.layers import Layer, LRPRule, ruled_classes
 from innsight_py.layers.rules import DEFAULT_PARAM, LRPRuleName
 from innsight_py.methods.base import InterpretingMethod, Walk
 
+_NOTHING_TO_SHARE = (
+    "there are no biases, so preactivations at or near 0 must have kept relevance: nothing is there to share it by"
+)
 _RULES = ("simple", "epsilon", "alpha_beta")
 
 
@@ -38,7 +42,7 @@ class LRP(InterpretingMethod):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     rule_name : {"simple", "epsilon", "alpha_beta"} or dict
         One rule for all layers, or a dict with a rule for each of R's layer classes (``"Dense_Layer"``,
         ``"Conv2D_Layer"``, ``"BatchNorm_Layer"``, ``"AvgPool2D_Layer"``, ``"MaxPool2D_Layer"``, ...; an error lists
@@ -56,6 +60,11 @@ class LRP(InterpretingMethod):
     UnsupportedLayerError
         If the model has a layer without a rule.
 
+    Warns
+    -----
+    UserWarning
+        If there are no biases and relevances do not add up all the same; see `residual`.
+
     Examples
     --------
     >>> from innsight_py import Converter
@@ -65,6 +74,7 @@ class LRP(InterpretingMethod):
     """
 
     title = "LRP"
+    decomposes = True
 
     @checked
     def __init__(
@@ -105,6 +115,7 @@ class LRP(InterpretingMethod):
                             walk.put(i, j, nodes, rows, piece)
             self.result = self._finish(walk.buffers)
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+            warn_if_incomplete(self, lambda: None if self._losses() else [_NOTHING_TO_SHARE])
 
     def _start(self, model: Graph, trace: Trace) -> Any:
         """Return what gives the relevance of the output: its value, less 0.5 for a probability, as in R."""
@@ -115,6 +126,11 @@ class LRP(InterpretingMethod):
             return value - 0.5 if shifted else value
 
         return start
+
+    def _losses(self) -> list[str]:
+        model = self._model
+        losses = (model.layer(name).lrp_loss(rule) for name, rule in self._rules(model).items())
+        return list(dict.fromkeys(loss for loss in losses if loss))
 
     def _rules(self, model: Graph) -> dict[str, LRPRule]:
         """Find the rule of every layer, refusing those that a layer cannot follow."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, Seed, checked
+from innsight_py.completeness import warn_of_few_steps
 from innsight_py.methods.base import AnyConverter, Walk, random_source, reference_text, times_difference
 from innsight_py.methods.gradient import GradientBased
 
@@ -30,7 +31,7 @@ class IntegratedGradient(GradientBased):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     x_ref : like `data`, optional
         The reference, a single row. Default: zeros.
     n : int
@@ -44,6 +45,11 @@ class IntegratedGradient(GradientBased):
     TypeError, ValueError
         If an argument is not what it should be; the message names it.
 
+    Warns
+    -----
+    UserWarning
+        If so few steps miss more than 5 % of the goal, with the number that would do; see `residual`.
+
     Examples
     --------
     >>> from innsight_py import Converter
@@ -53,6 +59,7 @@ class IntegratedGradient(GradientBased):
     """
 
     title = "IntegratedGradient"
+    steps_order = 1.0
 
     @checked
     def __init__(
@@ -76,7 +83,7 @@ class IntegratedGradient(GradientBased):
             output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
             batch_size=batch_size,
         )  # fmt: skip
-        self.n = n
+        self.n, self.decomposes = n, times_input
         self.x_ref = self._read_reference(x_ref, "x_ref", single=True)
         inputs, reference = self._first(self.data), self._first(self.x_ref)
         alphas = self._grid(n).to(inputs[0])
@@ -96,6 +103,12 @@ class IntegratedGradient(GradientBased):
             self.result = self._finish(buffers)
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+            self.explained_values = walk.explained()
+        if times_input:
+            warn_of_few_steps(self)
+
+    def _losses(self) -> list[str]:
+        return ["a sum over a finite number of steps (n)"]
 
     def _grid(self, n: int) -> Tensor:
         """Return where on the path the points lie: the right ends, in single precision even for double, as in R."""
@@ -126,7 +139,7 @@ class ExpectedGradient(GradientBased):
         The converted model.
     data : array-like, Tensor, DataFrame, or list of these
         The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame are read by position.
+        frame (pandas, polars, arrow) are matched by name where the converter has names.
     data_ref : like `data`, optional
         The rows that references are drawn from. Default: one row of zeros.
     n : int
@@ -149,6 +162,8 @@ class ExpectedGradient(GradientBased):
     """
 
     title = "ExpectedGradient"
+    decomposes = True
+    steps_order = 0.5
 
     @checked
     def __init__(
@@ -195,6 +210,10 @@ class ExpectedGradient(GradientBased):
             self.result = self._finish(self._average(walk, n, points))
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
+            self.explained_values = walk.explained()
+
+    def _losses(self) -> list[str]:
+        return ["a mean over a finite number of random draws (n)"]
 
     def _fields(self) -> list[tuple[str, str]]:
         return [("n", str(self.n)), ("data_ref", reference_text(self.data_ref))]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from innsight_py._checks import Count, Flag, Seed, checked
+from innsight_py.completeness import warn_if_incomplete
 from innsight_py.methods.agnostic import AgnosticWrapper, import_extra
 
 #: Bytes of masked rows that shap makes at once.
@@ -19,6 +20,7 @@ MASKED_BYTES = 32 * 2**20
 #: Bytes that the coalitions of one order may take.
 COALITIONS_BYTES = 4 * 2**30
 _LOCK = threading.RLock()
+_CHANGES = "the model does not predict the same each time it is asked, or its answer for a row depends on other rows"
 
 _OWN = """nsim : int
         Number of random orders of the features for each instance, each gone through forward and backward.
@@ -58,6 +60,11 @@ class SHAP(AgnosticWrapper, own=_OWN):
     ImportError
         If ``shap`` is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If values do not add up, which says that the model does not predict the same each time; see `residual`.
+
     Examples
     --------
     >>> def model(rows):
@@ -68,6 +75,7 @@ class SHAP(AgnosticWrapper, own=_OWN):
 
     title = "SHAP"
     value_name = "Shapley Value"
+    decomposes = True
 
     @checked
     def __init__(
@@ -121,6 +129,8 @@ class SHAP(AgnosticWrapper, own=_OWN):
         self._explain_rows(explain)
         goal = self._preds - self._predict(background).mean(0)
         self.decomp_goal = [torch.from_numpy(goal).float()]
+        self.explained_values = self.preds
+        warn_if_incomplete(self, lambda: [_CHANGES])
 
     def _fields(self) -> list[tuple[str, str]]:
         return [*super()._fields(), ("nsim", str(self.nsim))]

@@ -96,7 +96,11 @@ def read_rows(value: Any, rows: int, argument: str) -> list[int]:
     [2, 0]
     """
     listed = [value] if is_whole(value) else value
-    if isinstance(listed, str) or not hasattr(listed, "__iter__") or getattr(listed, "ndim", 1) != 1:
+    if (
+        isinstance(listed, str | bytes | dict | set | frozenset)
+        or not hasattr(listed, "__iter__")
+        or getattr(listed, "ndim", 1) != 1
+    ):
         raise _not_rows(argument, value)
     entries = list(listed)
     if not all(is_whole(entry) for entry in entries):
@@ -271,7 +275,10 @@ def preprocessed(function: Callable[..., Any], values: Tensor) -> Tensor:
         If they do not.
     """
     answer = function(values.cpu().numpy() if isinstance(function, np.ufunc) else values)
-    answer = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
+    try:
+        answer = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"Argument 'preprocess_fun': expected it to return numbers, got {describe(answer)}.") from None
     if answer.shape != values.shape:
         raise ValueError(
             f"Argument 'preprocess_fun': expected values of the shape {tuple(values.shape)}, as it was given, "
