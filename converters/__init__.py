@@ -79,6 +79,6 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
             spec, run, values = importlib.import_module(door).read(model, input_dim)
             return Reading(check_spec(spec), run, values)
     raise TypeError(
-        "Argument 'model': expected a PyTorch module or exported program, a Keras model, a scikit-learn estimator, a model spec (a dict), "
-        f"or a path that ends in one of {', '.join((*READERS, *LOADERS))}, got {describe(model)}."
+        "Argument 'model': expected a PyTorch module or exported program, a Keras model, a scikit-learn estimator, a "
+        f"model spec (a dict), or a path that ends in one of {', '.join((*READERS, *LOADERS))}, got {describe(model)}."
     )

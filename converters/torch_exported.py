@@ -78,14 +78,18 @@ def _refuse_code(archive: zipfile.ZipFile, path: Path) -> None:
                 raise _unsafe(path, "example inputs that are no tensors") from None
         elif name.endswith(".json"):
             for key, value in _entries(json.loads(archive.read(whole))):
-                if key == "use_pickle" and value:
-                    raise _unsafe(path, "pickled weights")
-                if key == "path_name" and not re.fullmatch(r"(weight|tensor)_\d+", str(value)):
-                    raise _unsafe(path, f"'{value}', which is no tensor")
-                if key == "target" and isinstance(value, str) and not _TARGET.fullmatch(value):
-                    raise _unsafe(path, f"the operator '{value}', which is not one of ATen")
-                if key == "expr_str" and not _SIZE.fullmatch(str(value)):
-                    raise _unsafe(path, f"the size '{value}'")
+                _refuse_entry(key, value, path)
+
+
+def _refuse_entry(key: str, value: Any, path: Path) -> None:
+    if key == "use_pickle" and value:
+        raise _unsafe(path, "pickled weights")
+    if key == "path_name" and not re.fullmatch(r"(weight|tensor)_\d+", str(value)):
+        raise _unsafe(path, f"'{value}', which is no tensor")
+    if key == "target" and isinstance(value, str) and not _TARGET.fullmatch(value):
+        raise _unsafe(path, f"the operator '{value}', which is not one of ATen")
+    if key == "expr_str" and not _SIZE.fullmatch(str(value)):
+        raise _unsafe(path, f"the size '{value}'")
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
@@ -104,7 +108,7 @@ def _unsafe(path: Path, what: str) -> SpecError:
 
 
 class _Program(nn.Module):
-    """A program as a module with one tensor an input; one that is fixed to a single row goes through them one by one."""
+    """A program as a module with one tensor an input; one made for a single row goes through them one by one."""
 
     def __init__(self, program: ExportedProgram, one_row: bool) -> None:
         super().__init__()

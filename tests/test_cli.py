@@ -54,7 +54,7 @@ def table(tmp_path):
 
 @pytest.fixture
 def net(tmp_path):
-    """A network with names, in a file."""
+    """Save a network, with names and as a program."""
     torch.manual_seed(1)
     module = torch.nn.Sequential(
         torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3), torch.nn.Softmax(-1)
@@ -192,7 +192,8 @@ def test_image(run, tmp_path):
     grey = np.asarray(picture.convert("L").resize((6, 8), Image.Resampling.BILINEAR), np.float32)[None, :, :, None]
     expected = run_grad(Converter(model), grey / 127.5 - 1, times_input=True, channels_first=False).get_result()
     np.testing.assert_allclose(np.load("out.npz")["result"], expected, rtol=1e-4, atol=1e-5)
-    assert Image.open("out.png").size[0] > 100
+    with Image.open("out.png") as drawn:
+        assert drawn.size[0] > 100
 
 
 def test_several_inputs(run):
@@ -200,7 +201,7 @@ def test_several_inputs(run):
         "input_dim": [[2], [1, 3]],
         "layers": [
             {"type": "Flatten", "name": "flat", "inputs": ["input_2"]},
-            {"type": "Concatenate", "name": "all", "inputs": ["input_1", "flat"], "axis": 0},
+            {"type": "Concatenate", "name": "all", "inputs": ["input_1", "flat"], "axis": 1},
             {"type": "Dense", "weight": np.arange(10.0).reshape(2, 5), "name": "out"},
         ],
     }
@@ -221,9 +222,9 @@ def test_several_inputs(run):
 
 
 def test_layouts(run):
-    spec = {"input_dim": [3, 4, 3], "layers": [{"type": "Flatten"}, {"type": "Dense", "weight": np.ones((1, 36))}]}
+    spec = {"input_dim": [3, 3, 3], "layers": [{"type": "Flatten"}, {"type": "Dense", "weight": np.ones((1, 27))}]}
     Converter(spec).save("net.safetensors")
-    np.save("x.npy", np.ones((1, 3, 4, 3)))
+    np.save("x.npy", np.ones((1, 3, 3, 3)))
     code, _, err = run("explain", "net.safetensors", "x.npy", "-m", "grad")
     assert code == Exit.DATA
     assert "--layout" in err
@@ -281,7 +282,7 @@ def test_help_teaches(run):
         assert code == 0
         assert "Exit codes" in text
     _, text, _ = run("explain", "--help")
-    assert "Examples" in text
+    assert "For example" in text
     assert run("--version")[1].strip() == importlib.metadata.version("innsight_py")
 
 
@@ -350,3 +351,24 @@ def test_as_a_process(table, net, tmp_path):
     assert good.returncode == 0, good.stderr
     assert good.stderr == ""
     assert len(frame_of(good.stdout)) == len(table) * 4 * 3
+
+
+def test_global_and_local_weights(run, table, net):
+    run("explain", "net.safetensors", "penguins.csv", "-m", "cw", "-o", "all.npz", "-p", "all.png")
+    run("explain", "net.safetensors", "penguins.csv", "-m", "cw", "-s", "times_input=true", "-o", "each.npz")
+    weights, local = np.load("all.npz")["result"], np.load("each.npz")["result"]
+    assert weights.shape == (1, 4, 3)
+    np.testing.assert_allclose(local, weights * table[FEATURES].to_numpy()[:, :, None], rtol=1e-5)
+
+
+def test_warnings_are_one_line(table, net, tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Softmax(-1))
+    Converter(module, input_dim=(4,)).save(tmp_path / "m.safetensors")
+    script = Path(sys.executable).with_name("innsight-py")
+    found = subprocess.run(  # noqa: S603
+        [script, "explain", "m.safetensors", "penguins.csv", "--columns", ",".join(FEATURES), "-m", "lime",
+         "-s", "n_permutations=50", "--rows", "0", "-o", "-", "--no-progress"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert all(line.startswith("innsight-py: ") for line in found.stderr.splitlines())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 __all__ = ["main"]
 
@@ -14,6 +15,12 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
-        print('innsight-py: the command needs typer: pip install "innsight_py[cli]"', file=sys.stderr)  # noqa: T201
+        print('innsight-py: the command needs typer: pip install "innsight_py[cli]"', file=sys.stderr)
         sys.exit(7)
-    app(prog_name="innsight-py")
+    with warnings.catch_warnings():
+        warnings.showwarning = _in_one_line
+        app(prog_name="innsight-py")
+
+
+def _in_one_line(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"innsight-py: warning: {' '.join(str(message).split())}", file=sys.stderr)

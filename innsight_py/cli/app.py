@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -26,6 +27,9 @@ app = typer.Typer(
 )  # fmt: skip
 
 Method = enum.Enum("Method", {name: name for name in found.METHODS})  # type: ignore[misc]
+
+
+_DEFAULT = Method("deeplift")
 
 
 class Layout(enum.StrEnum):
@@ -74,7 +78,7 @@ def _version(wanted: bool) -> None:
 def _root(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
-    """Explain neural networks: which input made this network say what it said, and by how much?
+    """Explain neural networks: which input made the network say what it said, and by how much.
 
     Three commands, to be used in this order:
 
@@ -94,12 +98,13 @@ def explain(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA...", show_default=False,
-            help="The instances: .csv, .tsv, .parquet (a row each), .npy or .npz (first axis), or images. Several files "
-            "are put together; for a model with several inputs they are one for each input.",
+            metavar="DATA...",
+            show_default=False,
+            help="The instances: .csv, .tsv, .parquet (a row each), .npy or .npz (first axis), or images. Several "
+            "files are put together; for a model with several inputs they are one for each input.",
         ),
     ],
-    method: Annotated[Method, typer.Option("--method", "-m", help="See `innsight-py methods`.")] = Method("deeplift"),
+    method: Annotated[Method, typer.Option("--method", "-m", help="See `innsight-py methods`.")] = _DEFAULT,
     output_label: Annotated[
         list[str] | None,
         typer.Option("--output-label", "-l", metavar="LABEL", help="Explain this output; may be repeated."),
@@ -112,7 +117,9 @@ def explain(
     reference: Annotated[
         str | None,
         typer.Option(
-            "--reference", "-r", metavar="REF",
+            "--reference",
+            "-r",
+            metavar="REF",
             help="What instances are compared with: `zeros`, `mean` or `median` of the data, `data` (all rows; only "
             "methods that take rows), or a file like DATA.",
         ),
@@ -136,7 +143,9 @@ def explain(
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", "-s", metavar="NAME=VALUE",
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
             help="An argument of the method; may be repeated: `-s rule_name=epsilon -s rule_param=0.01`, `-s seed=1`. "
             "`innsight-py methods NAME` lists them.",
         ),
@@ -153,7 +162,9 @@ def explain(
     result: Annotated[
         str | None,
         typer.Option(
-            "--result", "-o", metavar="FILE",
+            "--result",
+            "-o",
+            metavar="FILE",
             help="All values: .csv, .parquet, .json (a row each), .npz (arrays), or `-` for CSV to stdout.",
         ),
     ] = None,
@@ -166,7 +177,7 @@ def explain(
 
     Without `--result` and `--plot` a summary is written: the most important features of each output.
 
-    Examples:
+    For example:
 
     * `innsight-py explain penguins.keras penguins.csv --output-names Adelie,Chinstrap,Gentoo -l Adelie -r mean -p out.html`
 
@@ -195,7 +206,7 @@ def explain(
         selected = loaded if rows is None else loaded.take(_rows(rows, loaded.rows))
     with step(Exit.METHOD, traceback):
         arguments = found.arguments(name, loaded, basis) | chosen
-        if "data" in found.parameters(name):
+        if found.needs_data(name, chosen):
             arguments["data"] = selected.value
         if "dtype" in found.parameters(name):
             arguments["dtype"] = dtype.value
@@ -297,8 +308,6 @@ def _per_layer(labels: list[str] | None, converter: Converter) -> Any:
     names = [[str(name) for name in layer[0]] for layer in converter.output_names]
     unknown = [label for label in labels if not any(label in layer for layer in names)]
     if unknown:
-        raise ValueError(f"--output-label {unknown[0]}: no output layer has it{suggestion(unknown[0], sum(names, []))}")
+        raise ValueError(f"--output-label {unknown[0]}: no output layer has it{suggestion(unknown[0], chain(*names))}")
     sorted_labels = [[label for label in labels if label in layer] or None for layer in names]
     return cast(Any, sorted_labels)
-
-

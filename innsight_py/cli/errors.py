@@ -55,4 +55,4 @@ def step(code: Exit, traceback: bool) -> Iterator[None]:
 
 def say(message: str) -> None:
     """Write a line to stderr."""
-    print(f"innsight-py: {message}", file=sys.stderr)  # noqa: T201
+    print(f"innsight-py: {message}", file=sys.stderr)

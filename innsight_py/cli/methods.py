@@ -12,7 +12,6 @@ import numpy as np
 import innsight_py
 from innsight_py._checks import suggestion
 from innsight_py.cli.data import Loaded
-from innsight_py.methods import AgnosticWrapper
 
 #: ``--method`` names: what follows ``run_``.
 METHODS: dict[str, Callable[..., Any]] = {
@@ -108,7 +107,7 @@ def arguments(name: str, data: Loaded, reference: Loaded | str | None) -> dict[s
     """
     argument = reference_argument(name)
     found: dict[str, Any] = {}
-    if "data" in parameters(name):
+    if "channels_first" in parameters(name):
         found["channels_first"] = data.channels_first
     if reference is None or (reference == "zeros" and argument == "x_ref"):
         return found
@@ -133,6 +132,7 @@ def _statistic(x: Any, kind: str) -> Any:
     return type(x)(row, columns=x.columns) if hasattr(x, "columns") else row
 
 
-def is_agnostic(name: str) -> bool:
-    """Tell whether a method asks only for predictions."""
-    return issubclass(class_of(name), AgnosticWrapper)
+def needs_data(name: str, chosen: Mapping[str, Any]) -> bool:
+    """Tell whether a method looks at data: not where they are optional and nothing is to be multiplied by them."""
+    required = parameters(name)["data"].default is inspect.Parameter.empty
+    return required or bool(chosen.get("times_input"))
