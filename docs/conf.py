@@ -21,15 +21,13 @@ version = release = version_of("innsight_py")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "offline_math",
     "numpydoc",
     "myst_nb",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["generated/_*", "_build", "vignettes/demo.py"]
+exclude_patterns = ["_build"]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}
-nitpicky = True
-nitpick_ignore_regex = pages.UNLINKED
 
 # -- executed pages ---------------------------------------------------------------------------------------------------
 nb_execution_mode = "force"
@@ -37,7 +35,6 @@ nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
-nb_output_stderr = "remove-warn" if False else "show"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
@@ -51,6 +48,7 @@ numpydoc_xref_param_type = False
 default_role = "py:obj"
 
 # -- look -------------------------------------------------------------------------------------------------------------
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"innsight_py {version}"
 html_static_path = ["_static", "generated/_static"]
