@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 os.environ.setdefault("KERAS_BACKEND", "torch")  # of the kernels that run the vignettes
-os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm asks for widgets in notebooks
 
 import pages  # noqa: E402 (lies beside this file)
 
@@ -48,6 +48,7 @@ numpydoc_xref_param_type = False
 default_role = "py:obj"
 
 # -- look -------------------------------------------------------------------------------------------------------------
+templates_path = ["_templates"]
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"innsight_py {version}"

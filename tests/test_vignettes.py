@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 import warnings
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def test_vignette(name, monkeypatch):
     if needed is not None and importlib.util.find_spec(needed) is None:
         pytest.skip(f"the package {needed} is not installed")
     monkeypatch.chdir(FOLDER)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     before = sorted(path.name for path in FOLDER.iterdir())
     names: dict[str, object] = {"__name__": "__main__"}
     cells = [cell.source for cell in jupytext.read(FOLDER / f"{name}.md").cells if cell.cell_type == "code"]
@@ -52,4 +54,9 @@ def test_vignette(name, monkeypatch):
                 _show(eval(compile(ast.Expression(last.value), f"{name}.md", "eval"), names))  # noqa: S307
                 shown += 1
     assert shown
+    if "matplotlib.pyplot" in sys.modules:
+        import matplotlib.pyplot as plt
+
+        assert all(figure.axes for figure in map(plt.figure, plt.get_fignums()))
+        plt.close("all")
     assert sorted(path.name for path in FOLDER.iterdir()) == before
