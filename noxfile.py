@@ -19,8 +19,8 @@ def install(session: nox.Session, *packages: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train a small network on the penguins, explain it with three methods and leave a CSV."""
-    install(session, "--editable", ".", "palmerpenguins")
+    """Train a small network on the penguins, explain it with three methods, and leave a table, a picture and a page."""
+    install(session, "--editable", ".[plotly]", "palmerpenguins")
     session.run("python", "vignettes/demo.py", *session.posargs)
 
 
