@@ -55,4 +55,5 @@ html_title = f"innsight_py {version}"
 html_static_path = ["_static", "generated/_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
