@@ -75,10 +75,7 @@ def read(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> tuple[dic
 
 def _has_graph(model: Any) -> bool:
     """Tell whether a model is functional or sequential, and computes what its graph says."""
-    kinds = [cls for cls in type(model).__mro__ if cls.__name__ in ("Functional", "Sequential")]
-    caller = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
-    own = caller.__module__.partition(".")[0] not in ("keras", "tf_keras")
-    if not kinds or own:
+    if not _is_model(model):
         return False
     if not getattr(model, "inputs", None):
         raise SpecError(
@@ -108,6 +105,7 @@ def _without_graph(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) ->
     wrapped = _ChannelsFirst(model, last)
     # The model is traced as it is: Keras copies models through their configuration, which a class must provide for.
     spec, _, _ = torch_door.read_private(wrapped, input_dim)
+    spec["channels_first"] = not last or all(len(dim) < 2 for dim in input_dim)
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         if inputs[0].dtype != torch.float32:
@@ -188,7 +186,7 @@ class _Translation:
     """Goes through the calls of a Keras model and writes the layers of each."""
 
     def __init__(self, model: Any, shapes: Sequence[tuple[int, ...]], moved: Sequence[bool]) -> None:
-        self.write = KerasWriter()
+        self.write, self.moved = KerasWriter(), any(moved)
         inputs = []
         for i, (shape, m) in enumerate(zip(shapes, moved, strict=True), start=1):
             dim = (shape[-1], *shape[:-1]) if m else shape
@@ -202,7 +200,8 @@ class _Translation:
         outputs: list[str] = []
         for x in self.results:
             outputs.append(self.write.as_output(x.value, outputs))
-        return {"input_dim": self.dims, "layers": self.write.needed(outputs), "outputs": outputs}
+        layers = self.write.needed(outputs)
+        return {"input_dim": self.dims, "layers": layers, "outputs": outputs, "channels_first": not self.moved}
 
     def _graph(
         self, model: Any, inputs: Sequence[KerasValue], prefix: str, ends: Sequence[bool]
@@ -255,7 +254,12 @@ def _key(tensor: Any) -> Key:
 
 
 def _is_model(layer: Any) -> bool:
-    return any(cls.__name__ in ("Functional", "Sequential") for cls in type(layer).__mro__)
+    """Tell whether a layer is a functional or sequential model that computes what its graph says."""
+    classes = type(layer).__mro__
+    if not any(cls.__name__ in ("Functional", "Sequential") for cls in classes):
+        return False
+    caller = next(cls for cls in classes if "call" in vars(cls))
+    return caller.__module__.partition(".")[0] in ("keras", "tf_keras")
 
 
 def _attributes(operation: Any) -> dict[str, Any]:

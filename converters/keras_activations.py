@@ -51,6 +51,7 @@ def _number(call: Call, key: str) -> float | None:
     return None if value is None or isinstance(value, str) else float(value)
 
 
+_SLOPES = ("negative_slope", "alpha")  # alpha: the name in Keras 2 and TensorFlow
 #: Keras's name of a function, its operation in ``keras.ops``, and its reader.
 _FUNCTIONS: tuple[tuple[str, str, Reader], ...] = (
     ("relu6", "Relu6", _simple("relu6")),
@@ -71,7 +72,7 @@ _FUNCTIONS: tuple[tuple[str, str, Reader], ...] = (
     ("squareplus", "Squareplus", _with("squareplus", {"b": ("b",)})),
     ("elu", "Elu", _with("elu", {"alpha": ("alpha",)})),
     ("celu", "Celu", _with("celu", {"alpha": ("alpha",)})),
-    ("leaky_relu", "LeakyRelu", _with("leaky_relu", {"negative_slope": ("negative_slope",)}, negative_slope=0.2)),
+    ("leaky_relu", "LeakyRelu", _with("leaky_relu", {"negative_slope": _SLOPES}, negative_slope=0.2)),
     ("hard_shrink", "HardShrink", _with("hardshrink", {"lambd": ("threshold",)})),
     ("soft_shrink", "SoftShrink", _with("softshrink", {"lambd": ("threshold",)})),
     ("threshold", "Threshold", _with("threshold", {"threshold": ("threshold",), "value": ("default_value",)})),
@@ -108,7 +109,9 @@ ACTIVATIONS["hard_sigmoid"] = OPERATIONS["HardSigmoid"] = _hard_sigmoid
 
 
 def _gelu(write: KerasWriter, call: Call) -> KerasValue:
-    return elementwise(write, call, "gelu", approximate="tanh" if call.config.get("approximate") else "none")
+    return elementwise(
+        write, call, "gelu", approximate="tanh" if call.config.get("approximate") in (True, "tanh") else "none"
+    )
 
 
 ACTIVATIONS["gelu"] = OPERATIONS["Gelu"] = _gelu
@@ -138,8 +141,7 @@ def _thresholded(write: KerasWriter, call: Call) -> KerasValue:
 
 @reads("LeakyReLU", writes="Activation")
 def _leaky_relu(write: KerasWriter, call: Call) -> KerasValue:
-    keys = ("negative_slope", "alpha")  # alpha: the name in Keras 2
-    slope = next(float(call.config[key]) for key in keys if key in call.config)
+    slope = next(float(call.config[key]) for key in _SLOPES if key in call.config)
     return elementwise(write, call, "leaky_relu", negative_slope=slope)
 
 
@@ -167,7 +169,8 @@ def _normalising(name: str) -> Callable[[KerasWriter, Call], KerasValue]:
     """Build the reader of a function along an axis."""
 
     def read(write: KerasWriter, call: Call) -> KerasValue:
-        return along(write, call, name, call.config.get("axis", -1))
+        axis = call.config.get("axis", -1)  # ``tf.nn.softmax`` has None there
+        return along(write, call, name, -1 if axis is None else axis)
 
     return read
 
@@ -194,8 +197,8 @@ def _along_several(write: KerasWriter, call: Call, name: str, axes: list[int]) -
     return KerasValue(write.permute(back, [order.index(a) for a in range(len(order))]))
 
 
-ACTIVATIONS["softmax"] = OPERATIONS["Softmax"] = _normalising("softmax")
-ACTIVATIONS["log_softmax"] = OPERATIONS["LogSoftmax"] = _normalising("log_softmax")
+ACTIVATIONS["softmax_v2"] = ACTIVATIONS["softmax"] = OPERATIONS["Softmax"] = _normalising("softmax")
+ACTIVATIONS["log_softmax_v2"] = ACTIVATIONS["log_softmax"] = OPERATIONS["LogSoftmax"] = _normalising("log_softmax")
 
 
 def _sparsemax(write: KerasWriter, call: Call) -> KerasValue:

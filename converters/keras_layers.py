@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from innsight_py.converters.compositions import larger, matrix_product, standardized
-from innsight_py.converters.keras_writer import Call, KerasValue, KerasWriter, Reader, as_tensor, reads, refuse
+from innsight_py.converters.keras_writer import (
+    Call,
+    KerasValue,
+    KerasWriter,
+    Reader,
+    as_tensor,
+    elementwise,
+    reads,
+    refuse,
+)
 from innsight_py.converters.writer import Value, broadcast
 
 
@@ -156,12 +165,12 @@ def _flatten(write: KerasWriter, call: Call) -> KerasValue:
     size = math.prod(x.dim)
     if rank == 1:
         return x
-    last = getattr(call.layer, "data_format", "channels_last") == "channels_last"
-    if last == x.moved:  # our first axis is to come last
-        if math.prod(x.value.dim[1:]) == 1:
-            return KerasValue(write.reshape(x.value, (1, size)))
+    if getattr(call.layer, "data_format", "channels_last") == "channels_first":
+        plain = write.plain(x)  # whose first axis is to come last
+        return KerasValue(write.layer("Flatten", [plain], (1, size), order="channels_last"))
+    if x.moved and math.prod(x.value.dim[1:]) > 1:
         return KerasValue(write.layer("Flatten", [x.value], (1, size), order="channels_last"))
-    return KerasValue(write.reshape(write.plain(x), (1, size)))
+    return KerasValue(write.reshape(x.value, (1, size)))
 
 
 @reads("Reshape", operations=("Reshape",))
@@ -198,6 +207,19 @@ def _concatenate(write: KerasWriter, call: Call) -> KerasValue:
     shape = list(values[0].shape)
     shape[axis] = sum(value.shape[axis] for value in values)
     return KerasValue(write.layer("Concatenate", values, tuple(shape), axis=axis), moved)
+
+
+@reads(operations=("Stack",))
+def _stack(write: KerasWriter, call: Call) -> KerasValue:
+    values = [write.plain(x) for x in call.inputs]
+    rank = len(values[0].shape) + 1
+    axis = int(call.config.get("axis", 0)) % rank
+    if axis == 0:
+        raise refuse(call, "it changes the axis of the batch")
+    shape = values[0].shape
+    parts = [write.reshape(value, (*shape[:axis], 1, *shape[axis:])) for value in values]
+    joined = (*shape[:axis], len(parts), *shape[axis:])
+    return KerasValue(write.layer("Concatenate", parts, joined, axis=axis))
 
 
 def _spread_ranks(write: KerasWriter, call: Call) -> tuple[list[Value], bool]:
@@ -249,8 +271,8 @@ reads("Add", writes="Add")(_merged(_sum))
 reads("Subtract", writes="Add Scale")(_merged(_difference))
 reads("Average", writes="Add Scale")(_merged(_mean))
 reads("Multiply", writes="Multiply")(_merged(_product))
-reads("Maximum", writes="Concatenate GlobalPooling Take", operations=("Maximum",))(_merged(_largest))
-reads("Minimum", writes="Concatenate GlobalPooling Scale Take", operations=("Minimum",))(_merged(_smallest))
+reads("Maximum", writes="Concatenate GlobalPooling Take")(_merged(_largest))
+reads("Minimum", writes="Concatenate GlobalPooling Scale Take")(_merged(_smallest))
 
 
 @reads("CustomScaleLayer", writes="Add Scale")
@@ -321,6 +343,113 @@ def _linear(
 reads(operations=("Add",))(_linear(_sum, lambda c, last: (_ONE, c)))
 reads(operations=("Subtract",))(_linear(_difference, lambda c, last: (_ONE, -c) if last else (-_ONE, c)))
 reads(operations=("Multiply",))(_linear(_product, lambda c, last: (c, _ZERO)))
+
+
+def _bounded(combine: Callable[[KerasWriter, list[Value]], Value], bound: str) -> Reader:
+    """Build the reader of the larger or the smaller of two values, or of a value and a number."""
+
+    def read(write: KerasWriter, call: Call) -> KerasValue:
+        given = _constant(call)
+        if given is None:
+            values, moved = _pair(write, call)
+            return KerasValue(combine(write, values), moved)
+        if given[0].numel() != 1:
+            raise refuse(call, "it compares with an array")
+        return elementwise(write, call, "clamp", **{bound: float(given[0])})
+
+    return read
+
+
+reads(operations=("Maximum",))(_bounded(_largest, "min"))
+reads(operations=("Minimum",))(_bounded(_smallest, "max"))
+
+
+@reads(operations=("Clip",))
+def _clip(write: KerasWriter, call: Call) -> KerasValue:
+    bounds = {"min": call.config.get("x_min"), "max": call.config.get("x_max")}
+    return elementwise(write, call, "clamp", **{key: float(v) for key, v in bounds.items() if v is not None})
+
+
+@reads(operations=("Power",))
+def _power(write: KerasWriter, call: Call) -> KerasValue:
+    given = _constant(call)
+    if given is None or not given[1] or given[0].numel() != 1:
+        raise refuse(call, "its exponent is no number")
+    return elementwise(write, call, "pow", exponent=float(given[0]))
+
+
+@reads(operations=("GetItem",))
+def _get_item(write: KerasWriter, call: Call) -> KerasValue:
+    """Write ``x[:, 2:5, ..., ::-1]``."""
+    x = write.plain(call.x)
+    key = call.arguments[1] if len(call.arguments) > 1 else call.config.get("key")
+    entries = list(key) if isinstance(key, tuple | list) else [key]
+    if Ellipsis in entries:
+        at = entries.index(Ellipsis)
+        missing = len(x.shape) - sum(entry is not None for entry in entries) + 1
+        entries[at : at + 1] = [slice(None)] * missing
+    if not all(isinstance(e, slice | int) for e in entries) or not entries or entries[0] != slice(None):
+        raise refuse(call, f"its index {key} is not made of numbers and slices behind the batch")
+    shape = [1]
+    for axis, entry in enumerate(entries[1:], start=1):
+        n = x.shape[axis]
+        positions = [entry % n] if isinstance(entry, int) else list(range(n)[entry])
+        if not positions:
+            raise refuse(call, f"its index {key} takes nothing")
+        x = write.take(x, axis, positions)
+        shape += [] if isinstance(entry, int) else [len(positions)]
+    shape += x.shape[len(entries) :]
+    return KerasValue(write.reshape(x, tuple(shape) if len(shape) > 1 else (1, 1)))
+
+
+@reads(operations=("Mean", "Sum"))
+def _reduce(write: KerasWriter, call: Call) -> KerasValue:
+    axis, x = call.config.get("axis"), write.plain(call.x)
+    axes = [axis] if isinstance(axis, int) else list(axis or ())
+    if not axes or any(a % len(x.shape) == 0 for a in axes):
+        raise refuse(call, "it goes over the batch")
+    method = type(call.layer).__name__.lower()
+    return KerasValue(write.reduce(x, method, axes, bool(call.config.get("keepdims"))))
+
+
+@reads(operations=("Transpose",))
+def _transpose(write: KerasWriter, call: Call) -> KerasValue:
+    axes = call.config.get("axes")
+    if axes is None or axes[0] != 0:
+        raise refuse(call, "it moves the batch")
+    return KerasValue(write.permute(write.plain(call.x), list(axes)))
+
+
+@reads(operations=("ExpandDims", "Squeeze"))
+def _ones(write: KerasWriter, call: Call) -> KerasValue:
+    x, axis = write.plain(call.x), call.config.get("axis")
+    shape = list(x.shape)
+    axes = [axis] if isinstance(axis, int) else list(axis or ())
+    more = type(call.layer).__name__ == "ExpandDims"
+    axes = [a % (len(shape) + more) for a in axes]
+    if not axes or 0 in axes:
+        raise refuse(call, "it changes the axis of the batch")
+    if more:
+        shape.insert(axes[0], 1)
+    else:
+        shape = [n for i, n in enumerate(shape) if i not in axes]
+    return KerasValue(write.reshape(x, tuple(shape)))
+
+
+@reads(operations=("Matmul",))
+def _matmul(write: KerasWriter, call: Call) -> KerasValue:
+    given = _constant(call)
+    if given is None:
+        left, right = (write.plain(x) for x in call.inputs)
+        if len(left.shape) != len(right.shape) or len(left.shape) < 3:
+            raise refuse(call, "its two values are not matrices")
+        product = matrix_product(write, left, right, (*left.shape[:-1], right.shape[-1]))
+        assert product is not None
+        return KerasValue(product)
+    if not given[1] or given[0].dim() != 2:
+        raise refuse(call, "its constant is no matrix on the right")
+    x = write.plain(call.x)
+    return KerasValue(write.layer("Dense", [x], (*x.shape[:-1], given[0].shape[1]), weight=given[0].T))
 
 
 @reads(operations=("Divide", "TrueDivide"))

@@ -8,6 +8,7 @@ reshaping, dense layers along the last axis).
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -139,6 +140,10 @@ LAYERS: dict[str, Reader] = {}
 OPERATIONS: dict[str, Reader] = {}
 #: The layers of the spec that each may become, beside those that only change a shape.
 WRITES: dict[str, tuple[str, ...]] = {}
+#: Operations of which the reader looks at all arguments, not only at values of the model.
+WITH_CONSTANTS = (
+    "Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum", "Power", "Matmul", "GetItem",
+)  # fmt: skip
 SHAPE_LAYERS = ("Reshape", "Flatten", "Permute", "Take")
 
 
@@ -201,7 +206,7 @@ class KerasWriter(Writer):
             raise refuse(
                 call, f"its activation '{name}' has no translation; those that have: {', '.join(sorted(ACTIVATIONS))}"
             )
-        return reader(self, replace(call, inputs=(x,), config={}, merges=merge))
+        return reader(self, replace(call, inputs=(x,), config=_defaults(function), merges=merge))
 
     def read(self, call: Call) -> KerasValue:
         """Write the layers for one call.
@@ -219,8 +224,12 @@ class KerasWriter(Writer):
             names = sorted(LAYERS if is_layer else OPERATIONS)
             raise SpecError(
                 f"The Keras {what} {call.place} has no translation. {what.capitalize()}s that have one: "
-                f"{', '.join(names)}; and models of these."
+                f"{', '.join(names)}; and models of these. What cannot be converted can be explained as it is: by "
+                "run_lime and run_shap on any backend, by torch_grad and its like on PyTorch, where a model of a class "
+                "with a 'call' of its own (that calls this one) is converted as well."
             )
+        if not is_layer and kind not in WITH_CONSTANTS and _has_constants(call.arguments):
+            raise refuse(call, "it has arguments beside the values of the model")
         before = len(self.layers)
         result = reader(self, call)
         written = {layer["type"] for layer in self.layers[before:]}
@@ -228,10 +237,27 @@ class KerasWriter(Writer):
         return result
 
 
+def _has_constants(arguments: Any) -> bool:
+    if isinstance(arguments, list | tuple):
+        return any(_has_constants(entry) for entry in arguments)
+    return arguments is not None and not isinstance(arguments, KerasValue)
+
+
 def _is_of_framework(thing: Any) -> bool:
     """Tell whether a function or a class is the framework's own, and not one of the same name."""
     module = getattr(thing, "__module__", None) or ""
     return module.partition(".")[0] in ("keras", "tf_keras", "tensorflow", "torch", "jax", "jaxlib")
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    """Return the parameters of an activation function that is none of ``keras.activations``, whose defaults differ."""
+    if isinstance(function, str) or ".activations" in function.__module__:
+        return {}
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # written in C: its defaults are torch's, which are ours
+        return {}
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 #: By Keras's name of an activation function.

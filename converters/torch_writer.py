@@ -50,12 +50,20 @@ class Operator:
     def merges(self) -> bool:
         """Whether nothing else sees the first input, so that an activation may become a part of its layer."""
         source = self.node.all_input_nodes[0]
-        return len(source.users) == 1 and source.name not in self._outputs
+        while len(source.users) == 1 and source.name not in self._outputs:
+            if source.op != "call_function" or not str(source.target).startswith(IDENTITIES):
+                return True
+            source = source.all_input_nodes[0]
+        return False
 
     @property
     def merges_softmax(self) -> bool:
         """Whether in addition the result is an output of the model."""
         return self.merges and self.node.name in self._outputs
+
+
+#: Operators that are written as identities: what comes after them may belong to the layer before them.
+IDENTITIES = ("aten.dropout", "aten.alpha_dropout", "aten.feature_dropout", "aten.contiguous", "aten.alias")
 
 
 def operator_name(node: fx.Node) -> str:

@@ -92,9 +92,12 @@ class Writer:
     def activation(self, x: Value, name: str, merge: bool = False, **params: Any) -> Value:
         """Write an activation; `merge` it into the linear layer before it, if there is one that has none yet.
 
-        Merge only where nothing else sees that layer's value, and a softmax only where it ends the model.
+        Merge only where nothing else sees that layer's value, nor that of identities in between, and a softmax only
+        where it ends the model.
         """
         layer = self.by_name.get(x.layer)
+        while merge and layer is not None and layer["type"] == "Skipping":  # dropout: it makes no difference
+            layer = self.by_name.get(layer["inputs"][0])
         if (
             merge
             and layer is not None

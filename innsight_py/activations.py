@@ -226,6 +226,8 @@ class Activation:
         """
         if self.is_linear:
             return g
+        if self.name == "relu":
+            return torch.ops.aten.threshold_backward(g, y, 0)  # type: ignore[no-any-return]
         if self.is_elementwise:
             return g * derivative()
         axis = self.params["dim"]

@@ -64,18 +64,8 @@ class Trace:
 
     def row(self, i: int) -> Trace:
         """Return the trace of the i-th row alone, with a batch axis of 1."""
-
-        def cut(x: Tensor) -> Tensor:
-            return x[i : i + 1]
-
-        values = {name: cut(value) for name, value in self.values.items()}
-        records = {}
-        for name, record in self._records.items():
-            output = values[name]
-            same = record.preactivation is record.output
-            inputs = tuple(cut(x) for x in record.inputs)
-            records[name] = Record(inputs, output if same else cut(record.preactivation), output)
-        return Trace(records, values)
+        values = {name: value[i : i + 1] for name, value in self.values.items()}
+        return Trace({name: record.row(i, values[name]) for name, record in self._records.items()}, values)
 
 
 class Graph(nn.Module):
@@ -123,8 +113,8 @@ class Graph(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the parameters."""
-        return next((x.device for x in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+        """Device of the weights."""
+        return next((x.device for x in chain(self.buffers(), self.parameters())), torch.device("cpu"))
 
     def explained(self, output: int, ignore_last_act: bool) -> Explained:
         """Find what is explained of an output: its preactivation where it has one and that is asked for.

@@ -46,6 +46,13 @@ class Known:
     columns: list[str] | None = None
 
 
+def own_layout(model: Any) -> bool:
+    """Tell whether a model takes its data channels first; models that do not say so do."""
+    if isinstance(model, Converter):
+        return model.channels_first
+    return not _is_keras(model) or _data_formats(model) == {"channels_first"}
+
+
 def read_kind(model: Any, channels_first: bool, needed: bool) -> Known:
     """Find out how a model predicts and what it knows; without a way to predict refuse it if one is `needed`.
 
@@ -122,6 +129,8 @@ def _is_keras(model: Any) -> bool:
 
 
 def _of_keras(model: Any, channels_first: bool) -> Known:
+    if not getattr(model, "inputs", None):
+        return Known(_KerasCall(model, channels_first, channels_first, np.dtype(np.float32)))
     if len(model.inputs) > 1 or len(model.outputs) > 1:
         raise ValueError(
             "Argument 'model': model-agnostic methods explain models with one input and one output layer, this one "

@@ -25,7 +25,7 @@ from innsight_py.spec_layers import LAYER_SPECS, LayerSpec, SpecError
 
 __all__ = ["ModelSpec", "SpecError", "check_spec", "spec_as_dict"]
 
-_MODEL_KEYS = ("layers", "input_dim", "outputs", "input_names", "output_names", "output_dim")
+_MODEL_KEYS = ("layers", "input_dim", "outputs", "input_names", "output_names", "output_dim", "channels_first")
 _R_MODEL_KEYS = ("input_nodes", "output_nodes")
 _R_LAYER_KEYS = ("input_layers", "output_layers")
 #: Spellings of a type that R's own documents use.
@@ -42,6 +42,7 @@ class ModelSpec:
     input_names: Any = None
     output_names: Any = None
     output_dim: tuple[tuple[int, ...], ...] | None = None
+    channels_first: bool = True  # how the data of the original lie, which methods take them for unless told otherwise
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -90,6 +91,7 @@ def check_spec(model: Mapping[str, Any]) -> ModelSpec:
         input_names=model.get("input_names"),
         output_names=model.get("output_names"),
         output_dim=None if output_dim is None else parse_dims(output_dim, "'output_dim'"),
+        channels_first=_flag(model, "channels_first"),
     )
     _warn_of_unused(spec)
     return spec
@@ -105,9 +107,18 @@ def spec_as_dict(spec: ModelSpec) -> dict[str, Any]:
     for key in ("input_names", "output_names"):
         if getattr(spec, key) is not None:
             plain[key] = getattr(spec, key)
+    if not spec.channels_first:
+        plain["channels_first"] = False
     if spec.output_dim is not None:
         plain["output_dim"] = [list(dim) for dim in spec.output_dim]
     return plain
+
+
+def _flag(model: Mapping[str, Any], key: str) -> bool:
+    value = model.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise SpecError(f"'{key}': expected True or False, got {describe(value)}.")
+    return value is not False
 
 
 def parse_dims(dims: Any, what: str) -> tuple[tuple[int, ...], ...]:

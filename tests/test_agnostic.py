@@ -462,8 +462,9 @@ def test_keras_itself():
     found = SHAP(model, x, channels_first=False)
     assert np.allclose(found.preds[0], model.predict(x, verbose=0), atol=1e-6)
     assert found.converter.output_type == "classification"
-    first = SHAP(model, np.moveaxis(x, -1, 1))
+    first = SHAP(model, np.moveaxis(x, -1, 1), channels_first=True)
     assert torch.allclose(first.preds[0], found.preds[0], atol=1e-6)
+    assert torch.allclose(SHAP(model, x).preds[0], found.preds[0])  # as the model has them
 
 
 def test_skorch():

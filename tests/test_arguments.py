@@ -62,7 +62,7 @@ def explain(method, **arguments):
 # -- signatures -------------------------------------------------------------------------------------------------
 
 _SHARED = {
-    "channels_first": True,
+    "channels_first": None,
     "output_idx": None,
     "output_label": None,
     "verbose": None,
@@ -138,7 +138,7 @@ NO_COUNT = [2.5, 50.0, "3", None, True, NAN, INF, [], [3], np.array([3]), np.arr
 NO_NUMBER = ["0.1", None, True, np.True_, [0.1], [0.1, 0.2], np.array([0.1, 0.2]), torch.tensor([0.1, 0.2]), 1j, {}]
 #: What each argument refuses: values of the wrong kind (TypeError) and values that are not allowed (ValueError).
 REFUSED = {
-    "channels_first": (NO_FLAG, []),
+    "channels_first": ([v for v in NO_FLAG if v is not None], []),
     "ignore_last_act": (NO_FLAG, []),
     "winner_takes_all": (NO_FLAG, []),
     "times_input": (NO_FLAG, []),

@@ -175,8 +175,50 @@ def test_images_flatten_channels_last_and_data_may_lie_either_way():
     converter = Converter(model)
     x = np.random.default_rng(0).normal(size=(2, *IMAGE))
     last = run_grad(converter, x, channels_first=False).get_result()
-    first = run_grad(converter, last_first(x)).get_result()
+    first = run_grad(converter, last_first(x), channels_first=True).get_result()
     np.testing.assert_array_equal(np.moveaxis(last, -2, 1), first)
+    assert not converter.channels_first  # the default is the model's own
+    np.testing.assert_array_equal(run_grad(converter, x).get_result(), last)
+
+
+def test_a_square_signal_is_taken_as_keras_takes_it():
+    model = build((6, 6), lambda x: L.Dense(3)(L.Dense(5, activation="relu")(L.Flatten()(x))))
+    x = np.random.default_rng(0).normal(size=(2, 6, 6)).astype("float32")
+    found = run_grad(Converter(model), x)
+    np.testing.assert_allclose(found.preds[0], keras.ops.convert_to_numpy(model(x)), atol=1e-5)
+
+
+def test_dropout_before_the_last_activation():
+    model = build((5,), lambda x: L.Softmax()(L.Dropout(0.5)(L.Dense(3)(x))))
+    result = run_grad(check(model), np.ones((1, 5)))
+    assert result.decomp_goal[0].sum() != pytest.approx(1.0)  # logits
+    assert result.preds[0].sum() == pytest.approx(1.0)
+
+
+def test_nested_model_with_a_call_of_its_own():
+    class Capped(keras.Model):
+        def call(self, x, training=None, mask=None):
+            return keras.ops.minimum(super().call(x), 50.0)
+
+    x = keras.Input((4,))
+    capped = Capped(x, L.Dense(1)(x), name="capped")
+    with pytest.raises(ValueError, match=r"'capped' \(Capped\) has no translation.*run_lime and run_shap"):
+        Converter(build((4,), lambda x: L.Dense(1)(capped(x))))
+
+
+@needs_torch
+def test_flatten_that_takes_the_channels_first():
+    def apply(x):
+        return L.Dense(2)(L.Flatten(data_format="channels_first")(L.Conv2D(3, 2, data_format="channels_last")(x)))
+
+    check(build((5, 6, 2), apply))
+
+
+def test_activations_that_are_not_of_keras_activations():
+    check(build((5,), lambda x: L.Dense(2)(L.Dense(4, activation=keras.ops.gelu)(x))))  # approximate by default
+    check(build((5,), lambda x: L.Dense(2)(L.Dense(4, activation=keras.ops.leaky_relu)(x))))
+    if TORCH:
+        check(build((5,), lambda x: L.Dense(2)(L.Dense(4, activation=torch.nn.functional.leaky_relu)(x))))
 
 
 def test_sizes_that_the_model_leaves_open():

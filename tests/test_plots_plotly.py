@@ -733,6 +733,20 @@ def test_zeros_and_nan():
     assert np.isnan(field.image()[0, 0])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["table", "signal", "image"])
+def test_values_that_are_no_numbers(kind, value):
+    converter = CONVERTERS[kind]()
+    for where in ((0,), (slice(None), 0), ...):
+        result = run_grad(converter, batch(converter, 5), times_input=True)
+        result.result[0][0][where] = value
+        for p in (result.plot([0, 1], as_plotly=True), result.plot_global(ref_data_idx=0, as_plotly=True)):
+            for field in fields(p).flat:
+                assert np.isfinite(field.x.range if kind != "image" else field.colours(field.traces[0]).cmax).all()
+                assert np.isfinite(field.y.range).all()
+            assert "Infinity" not in p.figure.to_json()
+
+
 def test_images_beyond_single_precision():
     converter = single(*IMAGE)
     result = run_grad(converter, batch(converter, 2), dtype="double")

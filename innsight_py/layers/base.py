@@ -23,6 +23,10 @@ class UnsupportedLayerError(NotImplementedError):
     """A method met a layer for which it has no rule; the message names both."""
 
 
+#: Under this key a record keeps the positions of the largest inputs.
+WINNERS = "winners"
+
+
 class Record:
     """What one pass saw at one layer.
 
@@ -36,13 +40,26 @@ class Record:
 
     __slots__ = ("_kept", "_kept_with_partner", "_partner", "inputs", "output", "preactivation")
 
-    def __init__(self, inputs: tuple[Tensor, ...], preactivation: Tensor, output: Tensor) -> None:
+    def __init__(
+        self, inputs: tuple[Tensor, ...], preactivation: Tensor, output: Tensor, kept: dict[str, object] | None = None
+    ) -> None:
         self.inputs = inputs
         self.preactivation = preactivation
         self.output = output
-        self._kept: dict[str, object] = {}
+        self._kept: dict[str, object] = kept or {}
         self._partner: Record | None = None
         self._kept_with_partner: dict[str, object] = {}
+
+    def row(self, i: int, output: Tensor) -> Record:
+        """Return what the pass saw of the i-th row, of which the output is given."""
+
+        def cut(x: Tensor) -> Tensor:
+            return x[i : i + 1]
+
+        before = output if self.preactivation is self.output else cut(self.preactivation)
+        winners = self._kept.get(WINNERS)
+        kept: dict[str, object] = {WINNERS: cut(winners)} if isinstance(winners, Tensor) else {}
+        return Record(tuple(cut(x) for x in self.inputs), before, output, kept)
 
     def once(self, key: str, compute: Callable[[], T]) -> T:
         """Compute something that does not depend on the explained output only once a pass."""

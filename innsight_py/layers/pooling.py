@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.layers.affine import Affine, SignedWeight
-from innsight_py.layers.base import Carrying, Layer, Named, Record, fold, pull_linear, unfold
+from innsight_py.layers.base import WINNERS, Carrying, Layer, Named, Record, fold, pull_linear, unfold
 from innsight_py.layers.rules import DeepLiftRule, LRPRule, window_slope
 
 _AVG_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
@@ -211,7 +211,15 @@ class _Winner(Layer):
 
     def winners(self, x: Tensor) -> Tensor:
         """Return for each output the flat position of its winner among the channel's inputs."""
+        return self.pool(x)[1]
+
+    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maxima and the positions of their winners."""
         raise NotImplementedError
+
+    def record(self, *inputs: Tensor) -> Record:
+        out, winners = self.pool(inputs[0])
+        return Record(inputs, out, out, {WINNERS: winners})
 
     def averaging(self) -> _Averaging:
         """Return the mean over the same windows."""
@@ -226,7 +234,7 @@ class _Winner(Layer):
         if at is None:  # nothing is known of the input: as for an input of equal values
             positions = self.winners(g.new_ones(1, *self.input_dims[0]))
         else:
-            positions = at.once("winners", lambda: self.winners(at.inputs[0]))
+            positions = at.once(WINNERS, lambda: self.winners(at.inputs[0]))
         batch = max(g.shape[1], positions.shape[0])
         shape = (g.shape[0], batch, self.output_dim[0], math.prod(self.output_dim[1:]))
         index = positions.reshape(1, positions.shape[0], *shape[2:]).expand(shape)
@@ -282,9 +290,9 @@ class _MaxPooling(_Winner):
         out: Tensor = self._pool(inputs[0], False)
         return out
 
-    def winners(self, x: Tensor) -> Tensor:
-        positions: Tensor = self._pool(x, True)[1]
-        return positions
+    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self._pool(x, True)
+        return found
 
     def averaging(self) -> _Averaging:
         if set(self.dilation) != {1}:
@@ -326,16 +334,13 @@ class AdaptiveMaxPooling(_Winner):
     def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
         self.needs_axes(dims[0], len(self.output_size) + 1)
 
-    def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         pool: Callable[..., Any] = _ADAPTIVE_MAX_POOL[len(self.output_size) - 1]
         out: tuple[Tensor, Tensor] = pool(x, self.output_size, return_indices=True)
         return out
 
     def linear(self, *inputs: Tensor) -> Tensor:
-        return self._pool(inputs[0])[0]
-
-    def winners(self, x: Tensor) -> Tensor:
-        return self._pool(x)[1]
+        return self.pool(inputs[0])[0]
 
     def averaging(self) -> _Averaging:
         return _AdaptiveMean(self, self.output_size)
@@ -357,8 +362,11 @@ class GlobalMaxPooling(_Winner):
     def linear(self, *inputs: Tensor) -> Tensor:
         return _over_positions(torch.amax, inputs[0], self.keepdims)
 
-    def winners(self, x: Tensor) -> Tensor:
-        return x.flatten(2).argmax(-1)
+    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        flat = x.flatten(2)
+        winners = flat.argmax(-1)
+        out = flat.gather(-1, winners.unsqueeze(-1)).squeeze(-1)
+        return out.reshape(*out.shape, *[1] * (x.dim() - 2)) if self.keepdims else out, winners
 
     def averaging(self) -> _Averaging:
         return _GlobalMean(self, self.keepdims)

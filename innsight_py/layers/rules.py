@@ -101,11 +101,11 @@ def rescale_factor(activation: Activation, z: Tensor, z_ref: Tensor, y: Tensor, 
     """
     dz = z - z_ref
     near = dz.abs() <= stabilizer(dz.dtype)
-    factor = slope(y - y_ref, dz)
+    factor = (y - y_ref).div_(dz)  # what is divided by 0 here is near
     if not bool(near.any()):
         return factor
     if not activation.is_elementwise:
-        return torch.where(near, torch.zeros_like(factor), factor)
+        return factor.masked_fill_(near, 0)
     return torch.where(near, activation.derivative((z + z_ref) / 2), factor)
 
 

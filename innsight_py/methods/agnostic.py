@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from innsight_py._checks import Count, Flag, Seed, checked
 from innsight_py.data import read_data
 from innsight_py.methods.base import InterpretingMethod, random_source
+from innsight_py.model_kinds import own_layout
 from innsight_py.predictor import read_predictor
 
 _AGNOSTIC_PARAMETERS = """model : Any
@@ -31,8 +32,9 @@ _AGNOSTIC_PARAMETERS = """model : Any
         Output nodes to explain, counted from 0. Default: the first ten.
     output_label : str or sequence of str, optional
         The same by label.
-    channels_first : bool
+    channels_first : bool, optional
         Whether the channels are the first or the last axis of each instance, in the data given and in the result.
+        Default: as the model has them.
     input_dim : sequence of int, optional
         Shape of an instance, channels first; only compared with the data's and the model's.
     input_names, output_names : list, optional
@@ -93,7 +95,7 @@ class AgnosticWrapper(InterpretingMethod):
         pred_fun: Callable[..., Any] | None = None,
         output_idx: Any = None,
         output_label: Any = None,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         input_dim: Any = None,
         input_names: Any = None,
         output_names: Any = None,
@@ -101,6 +103,7 @@ class AgnosticWrapper(InterpretingMethod):
         verbose: Flag | None = None,
         batch_size: Count | None = None,
     ) -> None:
+        channels_first = own_layout(model) if channels_first is None else channels_first
         predictor, rows, preds = read_predictor(
             model, data, output_type=output_type, pred_fun=pred_fun, channels_first=channels_first,
             input_dim=input_dim, input_names=input_names, output_names=output_names, batch_size=batch_size,

@@ -21,7 +21,7 @@ from innsight_py.graph import Explained, Graph, Step, Trace
 from innsight_py.selection import Selection, select_outputs
 
 #: Bytes that one backward walk may hold at its widest layer: about what stays in a core's cache.
-CACHE_BYTES = 4 * 2**20
+CACHE_BYTES = 6 * 2**20
 #: Bytes of the values that a forward pass keeps for the walk back.
 TRACE_BYTES = 64 * 2**20
 
@@ -35,9 +35,10 @@ def _explainable(value: object) -> object:
 #: What the gradient methods take: a converter, or a module as it is (see `innsight_py.bare`).
 AnyConverter = Annotated[Explainable, BeforeValidator(_explainable)]
 
-_SHARED_PARAMETERS = """channels_first : bool
+_SHARED_PARAMETERS = """channels_first : bool, optional
         Whether the channels are the first or the last axis of each instance, in the data given and in the result.
-        The answers are the same.
+        The answers are the same. Default: as the model has them (`Converter.channels_first`): last for most Keras
+        models, first otherwise.
     output_idx : int, sequence of int, or list of these and None, optional
         Output nodes to explain, counted from 0: of the first output layer, or with an entry for each output layer
         (None: not wanted). Default: the first ten nodes of the first output layer.
@@ -70,7 +71,7 @@ class InterpretingMethod(Explanation):
         self,
         converter: Described,
         *,
-        channels_first: bool,
+        channels_first: bool | None,
         output_idx: Any,
         output_label: Any,
         ignore_last_act: bool,
@@ -79,7 +80,7 @@ class InterpretingMethod(Explanation):
         batch_size: int | None,
     ) -> None:
         self.converter = converter
-        self.channels_first = channels_first
+        self.channels_first = converter.channels_first if channels_first is None else channels_first
         self.ignore_last_act = ignore_last_act
         self.verbose = verbose
         self.dtype: Literal["float", "double"] = dtype
@@ -163,28 +164,28 @@ class Walk:
         self._preds: list[list[Tensor]] = [[] for _ in self.selection.idx]
         self._goals: list[list[Tensor]] = [[] for _ in self.selection.idx]
         self._no_grad = torch.no_grad()
-        self._progress = tqdm(
-            desc=f"Backward pass '{method.title}'",
-            disable=None if method.verbose is None else not method.verbose,
-            unit="walk",
-            leave=False,
-        )
+        self._title, self._verbose = method.title, method.verbose
+        self._done = 0.0  # rows
+        self._bar: Any = None
 
     def __enter__(self) -> Walk:
         # Not inference mode: results would then be of no use to autograd, and neither would a layer that falls back
         # on it for its own backward step.
         self._no_grad.__enter__()
+        if self._verbose:
+            self._show()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._no_grad.__exit__(*error)
-        self._progress.close()
+        if self._bar is not None:
+            self._bar.close()
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
     def points_together(self) -> int:
-        """How many rows (or points) one trace holds."""
-        points = max(1, TRACE_BYTES // self._trace_bytes)
+        """How many rows (or points) one trace holds, so that a layer's values stay in the cache."""
+        points = max(1, min(TRACE_BYTES // self._trace_bytes, CACHE_BYTES // self._widest_bytes))
         return min(points, self._cap) if self._cap else points
 
     def row_chunks(self, rows: int) -> list[slice]:
@@ -205,14 +206,28 @@ class Walk:
                 for start in range(0, n, together):
                     yield slice(row, row + 1), slice(start, min(start + together, n))
 
-    def expect(self, walks: int) -> None:
-        """Tell the progress bar how many times `back` will be called."""
-        self._progress.reset(total=walks * len(self.what))
+    def _show(self) -> None:
+        """Start the progress bar: when it is asked for, or after the first piece of work, if somebody is watching."""
+        self._bar = tqdm(
+            desc=f"Backward pass '{self._title}'",
+            total=self.rows,
+            disable=None if self._verbose is None else False,
+            leave=False,
+            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} rows [{elapsed}<{remaining}]",
+        )
+
+    def _advance(self, rows: float) -> None:
+        """Show how many rows are done."""
+        self._done += rows
+        if self._bar is None and self._verbose is None and self._done < self.rows - 0.5:
+            self._show()
+        if self._bar is not None:
+            self._bar.update(min(self._done, self.rows) - self._bar.n)
 
     # -- the walk -----------------------------------------------------------------------------------------------
 
     def back(
-        self, step: Step, batch: int, start: Callable[[Explained], Tensor] | None = None
+        self, step: Step, batch: int, done: float, start: Callable[[Explained], Tensor] | None = None
     ) -> Iterator[tuple[int, slice, list[Tensor | None]]]:
         """Walk back from every selected node.
 
@@ -222,6 +237,8 @@ class Walk:
             The method's rule.
         batch : int
             Rows that the walk carries.
+        done : float
+            How many rows of the result are done with it (a part of one, where a row takes several walks).
         start : callable, optional
             Gives the value that each explained node starts with, shape ``(B, nodes)``. Default: 1.
 
@@ -232,17 +249,35 @@ class Walk:
             each input.
         """
         together = max(1, CACHE_BYTES // (batch * self._widest_bytes))
-        for i, what in self.what.items():
-            nodes = self.selection.idx[i]
-            assert nodes is not None
-            size = self.model.output_dims[i][0]
-            for first in range(0, len(nodes), together):
-                chunk = nodes[first : first + together]
-                one_hot = torch.zeros(len(chunk), 1, size, device=self.model.device, dtype=self._dtype)
-                one_hot[torch.arange(len(chunk)), 0, list(chunk)] = 1
-                seed = one_hot if start is None else one_hot * start(what)
-                yield i, slice(first, first + len(chunk)), self.model.backward(what, seed, step)
-            self._progress.update()
+        chunks = [
+            (i, nodes[first : first + together], first)
+            for i, nodes in ((i, self.selection.idx[i] or ()) for i in self.what)
+            for first in range(0, len(nodes), together)
+        ]
+        for i, chunk, first in chunks:
+            what, size = self.what[i], self.model.output_dims[i][0]
+            one_hot = torch.zeros(len(chunk), 1, size, device=self.model.device, dtype=self._dtype)
+            one_hot[torch.arange(len(chunk)), 0, list(chunk)] = 1
+            seed = one_hot if start is None else one_hot * start(what)
+            yield i, slice(first, first + len(chunk)), self.model.backward(what, seed, step)
+            self._advance(done / len(chunks))
+
+    def put(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None) -> None:
+        """Write a piece ``(K, rows or 1, *dims)`` of what output layer i gives to input j, where nothing else is added.
+
+        It is multiplied by `factor`, ``(rows, *dims)``, on the way.
+        """
+        row, selected = self.buffers[i], self.selection.idx[i]
+        assert row is not None
+        assert selected is not None
+        if row[j] is None:
+            row[j] = piece.new_empty((len(selected), self.rows, *piece.shape[2:]))
+        buffer = row[j]
+        assert buffer is not None
+        if factor is None:
+            buffer[nodes, rows] = piece
+        else:
+            torch.mul(piece, factor, out=buffer[nodes, rows])
 
     def add(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor) -> None:
         """Add a piece ``(K, rows or 1, *dims)`` to what output layer i gives to input j."""

@@ -57,7 +57,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
         *,
         output_idx: Any = None,
         output_label: Any = None,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         times_input: Flag = False,
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
@@ -82,8 +82,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
         rows = self.data[0].shape[0] if times_input else 1
         inputs = self._first(self.data)
         with Walk(self, rows) as walk:
-            walk.expect(1)
-            for i, nodes, pieces in walk.back(step, 1):
+            for i, nodes, pieces in walk.back(step, 1, rows):
                 for j, piece in enumerate(pieces):
                     if piece is not None:
                         walk.add(i, j, nodes, slice(0, rows), piece * inputs[j] if times_input else piece)

@@ -11,7 +11,7 @@ from innsight_py._checks import Count, Flag, Seed, checked
 from innsight_py.converter import Converter
 from innsight_py.graph import Explained, Step, Trace
 from innsight_py.layers import DeepLiftRule, Layer
-from innsight_py.methods.base import InterpretingMethod, Walk, random_source, reference_text, times_difference
+from innsight_py.methods.base import InterpretingMethod, Walk, random_source, reference_text
 
 
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
@@ -74,7 +74,7 @@ class DeepLift(InterpretingMethod):
         converter: Converter,
         data: Any,
         *,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
         ignore_last_act: Flag = True,
@@ -97,15 +97,15 @@ class DeepLift(InterpretingMethod):
         with Walk(self, inputs[0].shape[0]) as walk:
             at_reference = walk.model.trace(reference)
             chunks = walk.row_chunks(walk.rows)
-            walk.expect(len(chunks))
             for rows in chunks:
-                trace = walk.model.trace([x[rows] for x in inputs])
+                some = [x[rows] for x in inputs]
+                trace = walk.model.trace(some)
                 walk.observe(trace)
-                for i, nodes, pieces in walk.back(deeplift_step(trace, at_reference, rule), rows.stop - rows.start):
+                differences = [x - x_ref for x, x_ref in zip(some, reference, strict=True)]
+                for i, nodes, pieces in walk.back(deeplift_step(trace, at_reference, rule), len(some[0]), len(some[0])):
                     for j, piece in enumerate(pieces):
                         if piece is not None:
-                            walk.add(i, j, nodes, rows, piece)
-            times_difference(walk.buffers, inputs, reference)
+                            walk.put(i, j, nodes, rows, piece, differences[j])
             self.result = self._finish(walk.buffers)
             self.preds = walk.predictions()
             self.decomp_goal = walk.explained(
@@ -171,7 +171,7 @@ class DeepSHAP(InterpretingMethod):
         converter: Converter,
         data: Any,
         *,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
         ignore_last_act: Flag = True,
@@ -207,8 +207,6 @@ class DeepSHAP(InterpretingMethod):
         """
         count = reference[0].shape[0]
         chunks, chunks_ref = walk.row_chunks(walk.rows), walk.row_chunks(count)
-        sizes = [(r.stop - r.start, q.stop - q.start) for r in chunks for q in chunks_ref]
-        walk.expect(sum(min(size) for size in sizes))
         totals = dict.fromkeys(walk.what, torch.zeros(()))
         for refs in chunks_ref:
             some_ref = [x[refs] for x in reference]
@@ -237,7 +235,9 @@ class DeepSHAP(InterpretingMethod):
         """Add the contributions of many rows with one reference, or of one row with many references."""
         rule = DeepLiftRule(self.rule_name, self.winner_takes_all)
         batch = max(len(some[0]), len(some_ref[0]))
-        for i, nodes, pieces in walk.back(deeplift_step(trace, at_refs, rule), batch):
+        for i, nodes, pieces in walk.back(
+            deeplift_step(trace, at_refs, rule), batch, len(some[0]) * len(some_ref[0]) / count
+        ):
             for j, piece in enumerate(pieces):
                 if piece is not None:
                     contribution = piece * (some[j] - some_ref[j]) / count

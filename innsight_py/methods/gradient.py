@@ -44,22 +44,22 @@ class GradientBased(InterpretingMethod):
 
     def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> Buffers:
         """Mean of the gradients over n points a row, each times what `points` says."""
-        blocks = list(walk.blocks(n))
-        walk.expect(len(blocks))
-        for rows, steps in blocks:
+        for rows, steps in walk.blocks(n):
             inputs, factors = points(rows, steps)
             trace = walk.model.trace(inputs)
             if observe:
                 walk.observe(trace)
             shape = (rows.stop - rows.start, steps.stop - steps.start)
-            for i, nodes, pieces in walk.back(gradient_step(trace), inputs[0].shape[0]):
+            for i, nodes, pieces in walk.back(gradient_step(trace), shape[0] * shape[1], shape[0] * shape[1] / n):
                 for j, piece in enumerate(pieces):
-                    if piece is not None:
-                        piece = piece if factors is None else piece * factors[j]
-                        if n > 1:
-                            piece = piece.expand(piece.shape[0], shape[0] * shape[1], *piece.shape[2:])
-                            piece = piece.reshape(piece.shape[0], *shape, *piece.shape[2:]).sum(2) / n
-                        walk.add(i, j, nodes, rows, piece)
+                    if piece is None:
+                        continue
+                    if n == 1:
+                        walk.put(i, j, nodes, rows, piece, None if factors is None else factors[j])
+                        continue
+                    piece = piece if factors is None else piece * factors[j]
+                    piece = piece.expand(piece.shape[0], shape[0] * shape[1], *piece.shape[2:])
+                    walk.add(i, j, nodes, rows, piece.reshape(piece.shape[0], *shape, *piece.shape[2:]).sum(2) / n)
         return walk.buffers
 
     def _fields(self) -> list[tuple[str, str]]:
@@ -107,7 +107,7 @@ class Gradient(GradientBased):
         converter: AnyConverter,
         data: Any,
         *,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
         ignore_last_act: Flag = True,
@@ -181,7 +181,7 @@ class SmoothGrad(GradientBased):
         converter: AnyConverter,
         data: Any,
         *,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
         ignore_last_act: Flag = True,

@@ -72,7 +72,7 @@ class LRP(InterpretingMethod):
         converter: Converter,
         data: Any,
         *,
-        channels_first: Flag = True,
+        channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
         ignore_last_act: Flag = True,
@@ -95,15 +95,14 @@ class LRP(InterpretingMethod):
         inputs = self._first(self.data)
         with Walk(self, inputs[0].shape[0]) as walk:
             chunks = walk.row_chunks(walk.rows)
-            walk.expect(len(chunks))
             for rows in chunks:
-                trace = walk.model.trace([x[rows] for x in inputs])
+                trace, count = walk.model.trace([x[rows] for x in inputs]), rows.stop - rows.start
                 start = self._start(walk.model, trace)
                 walk.observe(trace, start)
-                for i, nodes, pieces in walk.back(_lrp_step(trace, rules), rows.stop - rows.start, start):
+                for i, nodes, pieces in walk.back(_lrp_step(trace, rules), count, count, start):
                     for j, piece in enumerate(pieces):
                         if piece is not None:
-                            walk.add(i, j, nodes, rows, piece)
+                            walk.put(i, j, nodes, rows, piece)
             self.result = self._finish(walk.buffers)
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
 

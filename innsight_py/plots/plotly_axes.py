@@ -18,7 +18,8 @@ _IMAGE_LOOK = {
     "showgrid": False, "zeroline": False, "showline": True, "mirror": True, "linecolor": "rgb(200,200,200)",
 }  # fmt: skip
 
-Place = tuple[int, int, int]
+#: Instance, output node and input of a panel.
+Place = tuple[int, ...]
 Settings = dict[str, Any]
 
 

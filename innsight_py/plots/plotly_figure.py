@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from innsight_py.plots.frame import MEDIAN, Bars, Empty, Image, Panel, PlotFrame
-from innsight_py.plots.plotly_axes import TEXT, TITLE_FONT, horizontal, shared, vertical
+from innsight_py.plots.frame import MEDIAN, Bars, Empty, Image, PlotFrame
+from innsight_py.plots.plotly_axes import TEXT, TITLE_FONT, Place, horizontal, shared, vertical
 from innsight_py.plots.plotly_controls import (
     DEFAULT,
     MENU_HEIGHT,
@@ -70,14 +70,12 @@ class _Drawing:
     def figure(self) -> go.Figure:
         """Draw all panels, and what stands around them."""
         drawn = 0
-        for i, j, k in np.ndindex(*self.frame.shape):
-            panel: Panel = self.frame.panels[i, j, k]
+        for (place, panel), where in zip(np.ndenumerate(self.frame.panels), self.grid.panels.flat, strict=True):
             if isinstance(panel, Empty):
-                where: Rectangle = self.grid.panels[i, j, k]
                 self._write("empty", _in_lines(panel.text, where.width), where, -where.height / 2)
                 continue
             drawn += 1
-            self._draw_panel((i, j, k), "" if drawn == 1 else str(drawn))
+            self._draw_panel(place, "" if drawn == 1 else str(drawn))
         for i, j in np.ndindex(*self.frame.shape[:2]):
             self._decorate(i, j)
         controls = Controls(self.frame, self.layers, self.scales)
@@ -91,7 +89,7 @@ class _Drawing:
 
     # -- panels ---------------------------------------------------------------------------------------------------
 
-    def _draw_panel(self, place: tuple[int, int, int], number: str) -> None:
+    def _draw_panel(self, place: Place, number: str) -> None:
         for layer in layers(self.frame.panels[place], self._colour_axis(place)):
             layer.trace.update(xaxis=f"x{number}", yaxis=f"y{number}")
             self.layers.append(layer)
@@ -105,7 +103,7 @@ class _Drawing:
         if not isinstance(self.frame.panels[place], Image):
             self.shapes.append(_ZERO | {"xref": f"x{number} domain", "yref": f"y{number}"})
 
-    def _colour_axis(self, place: tuple[int, int, int]) -> str:
+    def _colour_axis(self, place: Place) -> str:
         """Return the name of the axis of colours of a panel, and set it up where it is new."""
         panel = self.frame.panels[place]
         if isinstance(panel, Bars):

@@ -1,0 +1,139 @@
+"""The same explanation by several libraries: ours, captum, shap, zennit if it is there, and the floor."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from innsight_py import (
+    Converter,
+    run_deeplift,
+    run_deepshap,
+    run_expgrad,
+    run_grad,
+    run_intgrad,
+    run_lrp,
+    run_smoothgrad,
+)
+
+Call = Callable[[], object]
+STEPS = 50
+REFERENCES = 10
+
+
+def floor(model: nn.Module, x: Tensor, outputs: int) -> Call:
+    """One forward pass, and one plain ``torch.autograd.grad`` for each output."""
+
+    def run() -> Tensor:
+        leaf = x.clone().requires_grad_()
+        y = model(leaf)
+        grads = [torch.autograd.grad(y[:, k].sum(), leaf, retain_graph=True)[0] for k in range(outputs)]
+        return torch.stack(grads, -1)
+
+    return run
+
+
+def forward(model: nn.Module, x: Tensor) -> Call:
+    """One forward pass."""
+    return lambda: model(x)
+
+
+def ours(converter: Converter, x: Tensor, method: str, references: Tensor | None = None) -> Call:
+    """Our whole call, checks and result included."""
+    zero = x.new_zeros((1, *x.shape[1:]))
+    calls: dict[str, Call] = {
+        "gradient": lambda: run_grad(converter, x, verbose=False),
+        "deeplift": lambda: run_deeplift(converter, x, x_ref=zero, ignore_last_act=False, verbose=False),
+        "lrp-epsilon": lambda: run_lrp(converter, x, rule_name="epsilon", rule_param=1e-4, verbose=False),
+        "lrp-alpha-beta": lambda: run_lrp(converter, x, rule_name="alpha_beta", rule_param=2.0, verbose=False),
+        "intgrad": lambda: run_intgrad(converter, x, n=STEPS, verbose=False),
+        "smoothgrad": lambda: run_smoothgrad(converter, x, n=STEPS, seed=1, verbose=False),
+        "expgrad": lambda: run_expgrad(converter, x, data_ref=references, n=STEPS, seed=1, verbose=False),
+        "deepshap": lambda: run_deepshap(converter, x, data_ref=references, verbose=False),
+    }
+    return calls[method]
+
+
+def captum(  # noqa: C901
+    model: nn.Module, x: Tensor, outputs: int, method: str, references: Tensor | None = None
+) -> Call:
+    """Run captum, once for each output, as its users must."""
+    from captum import attr
+    from captum.attr._utils.lrp_rules import EpsilonRule, IdentityRule
+
+    zero = torch.zeros_like(x[:1])
+
+    def each(explain: Callable[[int], Tensor]) -> Call:
+        return lambda: torch.stack([explain(k).detach() for k in range(outputs)], -1)
+
+    if method == "gradient":
+        saliency = attr.Saliency(model)
+        return each(lambda k: saliency.attribute(x.clone().requires_grad_(), target=k, abs=False))
+    if method == "deeplift":
+        deeplift = attr.DeepLift(model, eps=1e-6)
+        return each(lambda k: deeplift.attribute(x, baselines=zero, target=k))
+    if method == "deepshap":
+        shap = attr.DeepLiftShap(model)
+        return each(lambda k: shap.attribute(x, baselines=references, target=k))
+    if method.startswith("intgrad"):
+        size = int(method.partition("@")[2]) or None if "@" in method else None
+        path = attr.IntegratedGradients(model)
+        return each(
+            lambda k: path.attribute(
+                x, baselines=zero, target=k, n_steps=STEPS, method="riemann_right", internal_batch_size=size
+            )
+        )
+    if method == "smoothgrad":
+        noisy = attr.NoiseTunnel(attr.Saliency(model))
+        return each(
+            lambda k: noisy.attribute(
+                x, nt_type="smoothgrad", nt_samples=STEPS, nt_samples_batch_size=4, stdevs=0.1, target=k, abs=False
+            )
+        )
+    if method == "expgrad":
+        gradient_shap = attr.GradientShap(model)
+        return each(lambda k: gradient_shap.attribute(x, baselines=references, n_samples=STEPS, target=k))
+    if method == "lrp-epsilon":
+
+        def explain(k: int) -> Tensor:
+            for module in model.modules():  # rules are forgotten after each call
+                if isinstance(module, nn.Flatten):
+                    module.rule = IdentityRule()
+                elif isinstance(module, nn.Linear | nn.Conv2d | nn.MaxPool2d):
+                    module.rule = EpsilonRule(epsilon=1e-4)
+            return attr.LRP(model).attribute(x, target=k)
+
+        return each(explain)
+    raise KeyError(method)
+
+
+def shap(model: nn.Module, x: Tensor, references: Tensor) -> Call:
+    """Run shap's DeepExplainer, which explains all outputs."""
+    from shap import DeepExplainer
+
+    return lambda: DeepExplainer(model, references).shap_values(x, check_additivity=False)
+
+
+def zennit(model: nn.Module, x: Tensor, outputs: int, method: str) -> Call | None:
+    """Run zennit if it is installed, which the tests do not ask for."""
+    if importlib.util.find_spec("zennit") is None:
+        return None
+    from zennit.attribution import Gradient
+    from zennit.composites import LayerMapComposite
+    from zennit.rules import AlphaBeta, Epsilon
+    from zennit.types import AvgPool, Convolution, Linear
+
+    rule = Epsilon(epsilon=1e-4) if method == "lrp-epsilon" else AlphaBeta(alpha=2, beta=1)
+    composite = LayerMapComposite([((Convolution, Linear), rule), (AvgPool, Epsilon())])
+
+    def run() -> Tensor:
+        found = []
+        for k in range(outputs):
+            with Gradient(model, composite) as attributor:
+                found.append(attributor(x, torch.eye(outputs)[[k]].expand(len(x), -1))[1])
+        return torch.stack(found, -1)
+
+    return run
