@@ -30,7 +30,7 @@ def main() -> None:
     model = Path(found.submodule_search_locations[0]) / "data" / "emotion_model.hdf5"
     converter = Converter(model, output_names=EMOTIONS)
     face = Image.fromarray(skimage.data.astronaut()).crop((165, 70, 275, 180)).convert("L").resize((64, 64))
-    x = np.asarray(face, np.float32)[None, None] / 127.5 - 1
+    x = np.asarray(face, np.float32)[None, :, :, None] / 127.5 - 1
     results = {
         "SmoothGrad": run_smoothgrad(converter, x, n=20, seed=1, output_label="happy"),
         "Gradient x Input": run_grad(converter, x, times_input=True, output_label="happy"),
@@ -39,12 +39,12 @@ def main() -> None:
     }
     figure = Figure(figsize=(10, 2.3), layout="constrained")
     axes = figure.subplots(1, len(results) + 1)
-    axes[0].imshow(x[0, 0], cmap="gray")
+    axes[0].imshow(x[0, :, :, 0], cmap="gray")
     axes[0].set_title(f"“happy”: {float(results['DeepLift'].preds[0]):.1%}", fontsize=10)
     for ax, (name, result) in zip(axes[1:], results.items(), strict=True):
-        values = result.get_result()[0, 0, :, :, 0]
+        values = result.get_result()[0, :, :, 0, 0]
         limit = np.quantile(np.abs(values), 0.99)
-        ax.imshow(x[0, 0], cmap="gray", alpha=0.35)
+        ax.imshow(x[0, :, :, 0], cmap="gray", alpha=0.35)
         ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.75)
         ax.set_title(name, fontsize=10)
     for ax in axes:

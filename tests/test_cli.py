@@ -222,13 +222,31 @@ def test_several_inputs(run):
 
 
 def test_layouts(run):
-    spec = {"input_dim": [3, 3, 3], "layers": [{"type": "Flatten"}, {"type": "Dense", "weight": np.ones((1, 27))}]}
+    """The shape of the data says where the channels are; where it does not, they are where the model has its own."""
+    weight = np.arange(24.0).reshape(1, 24)
+    spec = {"input_dim": [2, 3, 4], "layers": [{"type": "Flatten"}, {"type": "Dense", "weight": weight}]}
     Converter(spec).save("net.safetensors")
-    np.save("x.npy", np.ones((1, 3, 3, 3)))
-    code, _, err = run("explain", "net.safetensors", "x.npy", "-m", "grad")
-    assert code == Exit.DATA
-    assert "--layout" in err
-    assert run("explain", "net.safetensors", "x.npy", "-m", "grad", "--layout", "last")[0] == 0
+    x = np.random.default_rng(1).normal(size=(1, 2, 3, 4))
+    np.save("first.npy", x)
+    np.save("last.npy", np.moveaxis(x, 1, -1))
+    arguments = ("-m", "grad", "-s", "times_input=true", "-o", "out.npz")
+    answers = {}
+    for name in ("first", "last"):
+        assert run("explain", "net.safetensors", f"{name}.npy", *arguments)[0] == 0
+        answers[name] = np.load("out.npz")["result"]
+    np.testing.assert_array_equal(np.moveaxis(answers["last"], -2, 1), answers["first"])
+    cube = {
+        "input_dim": [3, 3, 3],
+        "layers": [{"type": "Flatten"}, {"type": "Dense", "weight": weight[:, :9].repeat(3, 1)}],
+    }
+    Converter(cube).save("cube.safetensors")
+    np.save("cube.npy", np.random.default_rng(1).normal(size=(1, 3, 3, 3)))
+    found = {}
+    for layout in ("auto", "first", "last"):
+        assert run("explain", "cube.safetensors", "cube.npy", *arguments, "--layout", layout)[0] == 0
+        found[layout] = np.load("out.npz")["result"]
+    np.testing.assert_array_equal(found["auto"], found["first"])
+    assert not np.allclose(found["first"], found["last"])
 
 
 # -- inspect, methods, help -------------------------------------------------------------------------------------------

@@ -136,7 +136,10 @@ def explain(
             "like the features; else all.",
         ),
     ] = None,
-    layout: Annotated[Layout, typer.Option(help="Where arrays have their channels.")] = Layout.auto,
+    layout: Annotated[
+        Layout,
+        typer.Option(help="Where arrays have their channels. `auto`: by their shape, else as the model has them."),
+    ] = Layout.auto,
     pixels: Annotated[
         str, typer.Option(metavar="LOW,HIGH", help="What black and white of an image become for the model.")
     ] = "0,1",

@@ -71,7 +71,7 @@ def load(
     pixels : tuple of float
         What black and white of an image file become.
     layout : {"auto", "first", "last"}
-        Where arrays have their channels.
+        Where arrays have their channels; "auto" goes by their shape.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def load(
         ]
     else:
         raise ValueError(f"the model has {len(dims)} inputs: give {len(dims)} files, or one .npz with as many arrays.")
-    first = _layout(inputs, dims, "last" if read_images else layout)
+    first = _layout(inputs, dims, "last" if read_images else layout, converter.channels_first)
     return Loaded(inputs, first)
 
 
@@ -182,16 +182,14 @@ def _image(path: Path, dim: tuple[int, ...], pixels: tuple[float, float]) -> np.
     return values.astype(np.float32)
 
 
-def _layout(inputs: Sequence[Any], dims: Sequence[tuple[int, ...]], layout: str) -> bool:
-    """Find out whether channels come first."""
+def _layout(inputs: Sequence[Any], dims: Sequence[tuple[int, ...]], layout: str, own: bool) -> bool:
+    """Find out whether channels come first; where shapes do not tell, they lie as the model has its `own`."""
     if layout != "auto":
         return layout == "first"
     shapes = [tuple(np.shape(x)[1:]) for x in inputs]
     first = all(shape == dim for shape, dim in zip(shapes, dims, strict=True))
     last = all(shape == channels_last(dim) for shape, dim in zip(shapes, dims, strict=True))
-    if first and last and any(len(dim) > 1 for dim in dims):
-        raise ValueError(f"the shape {shapes[0]} can be channels first or last: say which with --layout.")
-    return first or not last
+    return own if first == last else first
 
 
 def named_by_table(converter: Converter, data: Loaded) -> list[str] | None:
