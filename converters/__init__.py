@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from innsight_py._checks import describe
-from innsight_py.converters.files import READERS, reader_of
+from innsight_py.converters.files import LOADERS, READERS, loader_of, reader_of
 from innsight_py.spec import ModelSpec, check_spec
 
 __all__ = ["Reading", "read_model"]
@@ -26,6 +26,7 @@ _DOORS = (
     ("keras", "Model", "innsight_py.converters.keras"),  # before torch: on the torch backend it is a module as well
     ("tf_keras", "Model", "innsight_py.converters.keras"),
     ("torch.nn", "Module", "innsight_py.converters.torch"),
+    ("torch.export", "ExportedProgram", "innsight_py.converters.torch_exported"),
     ("skorch", "NeuralNet", "innsight_py.converters.sklearn"),
     ("sklearn.base", "BaseEstimator", "innsight_py.converters.sklearn"),
 )
@@ -70,12 +71,14 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
         return Reading(check_spec(model))
     if isinstance(model, str | os.PathLike) and (reader := reader_of(model)) is not None:
         return Reading(check_spec(reader(Path(model))))
+    if isinstance(model, str | os.PathLike) and (loader := loader_of(model)) is not None:
+        model = loader(Path(model))
     for framework, name, door in _DOORS:
         module = sys.modules.get(framework)
         if module is not None and isinstance(model, getattr(module, name, ())):
             spec, run, values = importlib.import_module(door).read(model, input_dim)
             return Reading(check_spec(spec), run, values)
     raise TypeError(
-        "Argument 'model': expected a PyTorch module, a Keras model, a scikit-learn estimator, a model spec (a dict), "
-        f"or a path that ends in one of {', '.join(READERS)}, got {describe(model)}."
+        "Argument 'model': expected a PyTorch module or exported program, a Keras model, a scikit-learn estimator, a "
+        f"model spec (a dict), or a path that ends in one of {', '.join((*READERS, *LOADERS))}, got {describe(model)}."
     )

@@ -46,12 +46,13 @@ class Converter(Explainable):
 
     Parameters
     ----------
-    model : torch.nn.Module, keras.Model, estimator, dict or path
-        A PyTorch module that ``torch.export`` can trace; a functional or sequential model of Keras 3, on any backend,
-        or of ``tf_keras`` (on the torch backend any Keras model); a fitted perceptron of scikit-learn, alone or in a
-        pipeline, or a net of skorch; a model spec (see `innsight_py.spec`); or the path of a file: ``.safetensors``
-        (see `save`), ``.rds`` (see `innsight_py.read_neuralnet`) or ``.json`` (see `innsight_py.read_r_model`). The
-        lists of R innsight are read by `innsight_py.from_r` first.
+    model : torch.nn.Module, torch.export.ExportedProgram, keras.Model, estimator, dict or path
+        A PyTorch module that ``torch.export`` can trace, or the program that it has made; a functional or sequential
+        model of Keras 3, on any backend, or of ``tf_keras`` (on the torch backend any Keras model); a fitted
+        perceptron of scikit-learn, alone or in a pipeline, or a net of skorch; a model spec (see `innsight_py.spec`);
+        or the path of a file: ``.safetensors`` (see `save`), ``.keras`` and ``.h5`` (loaded in safe mode), ``.pt2``
+        (of ``torch.export.save``), ``.rds`` (see `innsight_py.read_neuralnet`) or ``.json`` (see
+        `innsight_py.read_r_model`). The lists of R innsight are read by `innsight_py.from_r` first.
     input_dim : int, sequence of int, or list of these, optional
         Shape of each input, channels first and without the batch axis: ``(4,)``, ``(3, 32, 32)``,
         ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules and skorch nets, and for Keras models that leave a size

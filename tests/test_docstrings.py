@@ -12,7 +12,14 @@ from goldens import FOLDER
 
 import innsight_py
 
-PACKAGES = ("innsight_py", "innsight_py.layers", "innsight_py.methods", "innsight_py.plots", "innsight_py.converters")
+PACKAGES = (
+    "innsight_py",
+    "innsight_py.cli",
+    "innsight_py.layers",
+    "innsight_py.methods",
+    "innsight_py.plots",
+    "innsight_py.converters",
+)
 MODULES = [
     *PACKAGES,
     *(

@@ -1,7 +1,8 @@
 """Which measurements tell a penguin's species? A small network, explained with three methods.
 
 Run it with ``nox -s demo``. It trains a network on the palmerpenguins data, prints what three methods say about it,
-checks that they add up, and leaves all numbers in ``demo_penguins.csv``.
+checks that they add up, and leaves all numbers in ``demo_penguins.csv``, a picture in ``demo_penguins.png`` and an
+interactive page in ``demo_penguins.html``.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 from palmerpenguins import load_penguins
 
-from innsight_py import Converter, run_deeplift, run_intgrad, run_lrp
+from innsight_py import Converter, Explanation, run_deeplift, run_intgrad, run_lrp
 
 FEATURES = {
     "bill_length_mm": "bill length",
@@ -18,7 +19,7 @@ FEATURES = {
     "flipper_length_mm": "flipper length",
     "body_mass_g": "body mass",
 }
-OUT = Path("demo_penguins.csv")
+OUT, PICTURE, PAGE = (Path(f"demo_penguins.{ending}") for ending in ("csv", "png", "html"))
 
 
 def train(x: torch.Tensor, y: torch.Tensor, classes: int) -> torch.nn.Module:
@@ -61,7 +62,21 @@ def main() -> None:
     report_means(frames, species)
     report_one_penguin(frames["DeepLift"], raw, species, row=0)
     pd.concat(frames, names=["method"]).reset_index("method").to_csv(OUT, index=False)
-    print(f"All {sum(map(len, frames.values())):,} values of the three methods: {OUT}")
+    leave_pictures(methods["DeepLift"], species)
+    print("What is left to look at:")
+    print(f"  all {sum(map(len, frames.values())):,} values of the three methods   {OUT.resolve()}")
+    print(f"  a picture of three penguins, one of each species   {PICTURE.resolve()}")
+    print(f"  an interactive page of all penguins; open it in a browser   {PAGE.resolve().as_uri()}")
+
+
+def leave_pictures(result: Explanation, species: pd.Categorical) -> None:
+    """Draw one penguin of each species, and all of them on a page."""
+    first_of_each = [list(species).index(label) for label in species.categories]
+    nodes = list(range(len(species.categories)))
+    result.plot(first_of_each, output_idx=nodes).save(PICTURE, dpi=120)
+    result.plot_global(
+        output_idx=nodes, preprocess_fun=lambda values: values, ref_data_idx=0, as_plotly=True,
+    ).save(PAGE)  # fmt: skip
 
 
 def report_means(frames: dict[str, pd.DataFrame], species: pd.Categorical) -> None:

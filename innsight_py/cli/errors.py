@@ -1,0 +1,58 @@
+"""What goes wrong, in one line, and the exit code that says which step it was."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import sys
+from collections.abc import Iterator
+
+import typer
+
+
+class Exit(enum.IntEnum):
+    """Exit codes; 2, for a command line that cannot be read, comes from the command-line library."""
+
+    UNEXPECTED = 1
+    USAGE = 2
+    MODEL = 3
+    DATA = 4
+    METHOD = 5
+    OUTPUT = 6
+    MISSING = 7
+
+
+#: What each code means, for ``--help``.
+MEANING = {
+    Exit.UNEXPECTED: "an unexpected error (a bug: please report it)",
+    Exit.USAGE: "the command line cannot be read",
+    Exit.MODEL: "the model cannot be read or converted",
+    Exit.DATA: "the data cannot be read or do not fit the model",
+    Exit.METHOD: "the method refuses its arguments or a layer of the model",
+    Exit.OUTPUT: "the result cannot be written",
+    Exit.MISSING: "a package is missing; the message says which",
+}
+
+
+@contextlib.contextmanager
+def step(code: Exit, traceback: bool) -> Iterator[None]:
+    """Turn errors of a step into one line on stderr and its exit code; with `traceback` let them through."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        if traceback:
+            raise
+        expected = isinstance(error, ValueError | TypeError | OSError | NotImplementedError | ImportError)
+        message = " ".join(str(error).split()) or type(error).__name__
+        if not expected:
+            message = f"{type(error).__name__}: {message} (unexpected; --traceback shows where)"
+        say(f"error: {message}")
+        code = Exit.MISSING if isinstance(error, ImportError) else code if expected else Exit.UNEXPECTED
+        raise typer.Exit(code) from None
+
+
+def say(message: str) -> None:
+    """Write a line to stderr."""
+    print(f"innsight-py: {message}", file=sys.stderr)

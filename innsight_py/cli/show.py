@@ -1,0 +1,139 @@
+"""What ``inspect`` and ``methods`` write."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from innsight_py._printing import dims_text
+from innsight_py.cli.methods import METHODS, class_of, purpose, reference_argument, settings
+from innsight_py.converter import Converter
+from innsight_py.converters.support import supports
+from innsight_py.layers import Layer
+
+
+def layers(converter: Converter) -> list[dict[str, Any]]:
+    """Describe each layer: its name, class, shapes, what it takes, and what methods it has rules for."""
+    model = converter.model
+    return [_layer(model.layer(node.name), list(node.inputs)) for node in model.nodes]
+
+
+def _layer(layer: Layer, inputs: list[str]) -> dict[str, Any]:
+    kind = type(layer)
+    lrp = list(kind.lrp_rules) or ["one rule"]
+    return {
+        "name": layer.name,
+        "class": kind.r_class,
+        "activation": layer.activation.name,
+        "inputs": inputs,
+        "input_dim": [list(dim) for dim in layer.input_dims],
+        "output_dim": list(layer.output_dim),
+        "gradient": True,
+        "deeplift": supports(kind, "deeplift"),
+        "lrp": lrp if supports(kind, "lrp") else [],
+        "connection_weights": supports(kind, "connection_weights"),
+    }
+
+
+def model_json(converter: Converter) -> str:
+    """Write shapes, labels and layers as JSON."""
+    described = {
+        "input_dim": [list(dim) for dim in converter.input_dim],
+        "output_dim": [list(dim) for dim in converter.output_dim],
+        "input_names": [[[str(name) for name in axis] for axis in layer] for layer in converter.input_names],
+        "output_names": [[[str(name) for name in axis] for axis in layer] for layer in converter.output_names],
+        "layers": layers(converter),
+    }
+    return json.dumps(described, indent=2)
+
+
+def model_text(converter: Converter) -> str:
+    """Write shapes, labels, and a table of the layers."""
+    lines = [f"inputs   {_named(converter.input_dim, converter.input_names)}"]
+    lines.append(f"outputs  {_named(converter.output_dim, converter.output_names)}")
+    head = ("layer", "class", "takes", "input_dim", "output_dim", "gradients", "deeplift", "lrp", "cw")
+    rows = [
+        (
+            _short(layer["name"]),
+            layer["class"] + ("" if layer["activation"] == "linear" else f" + {layer['activation']}"),
+            ", ".join(map(_short, layer["inputs"])),
+            dims_text(layer["input_dim"]),
+            dims_text([layer["output_dim"]]),
+            "yes",
+            "yes" if layer["deeplift"] else "no",
+            ", ".join(layer["lrp"]) or "no",
+            "yes" if layer["connection_weights"] else "no",
+        )
+        for layer in layers(converter)
+    ]
+    return "\n".join([*lines, "", *_table(head, rows), "", "lime and shap ask only for predictions: any model."])
+
+
+def _named(dims: Any, names: Any) -> str:
+    parts = []
+    for dim, layer in zip(dims, names, strict=True):
+        first = [str(name) for name in layer[0]]
+        shown = ", ".join(first[:6]) + (", ..." if len(first) > 6 else "")
+        parts.append(f"{dims_text([dim])}: {shown}" if len(dim) == 1 else dims_text([dim]))
+    return "; ".join(parts)
+
+
+def _short(name: str, room: int = 28) -> str:
+    return name if len(name) <= room else f"...{name[3 - room :]}"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: tuple[str, ...]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    return [line(head), line(tuple("-" * width for width in widths)), *map(line, rows)]
+
+
+def methods_text() -> str:
+    """Write a table of all methods."""
+    references = {"x_ref": "one row", "data_ref": "rows", None: "-"}
+    rows = [
+        (name, class_of(name).__name__, references[reference_argument(name)], purpose(name)) for name in METHODS
+    ]  # fmt: skip
+    last = "innsight-py methods NAME tells what a method computes, its source, and what --set can set."
+    return "\n".join([*_table(("method", "class", "reference", "what it is"), rows), "", last])
+
+
+def method_text(name: str) -> str:
+    """Write what a method computes, and what ``--set`` can set for it."""
+    text = inspect.getdoc(class_of(name)) or ""
+    about = _plain(text.partition("\nParameters\n")[0].strip())
+    lines = [f"{name}: {class_of(name).__name__}", "", about, "", "--set takes:"]
+    described = _descriptions(text)
+    for key, default in settings(name).items():
+        lines.append(f"  {key}={_shown(default)}")
+        lines += [f"      {line.strip()}" for line in described.get(key, [])]
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Take the marks of reStructuredText out of a text."""
+    return re.sub(r":math:`([^`]*)`", r"\1", text).replace("``", "`").replace(".. math:: ", "    ")
+
+
+def _shown(default: Any) -> str:
+    return json.dumps(default) if not isinstance(default, str) else default
+
+
+def _descriptions(text: str) -> dict[str, list[str]]:
+    """Find what the documentation says of each parameter."""
+    body = text.partition("\nParameters\n")[2].partition("\nRaises\n")[0]
+    found: dict[str, list[str]] = {}
+    key = ""
+    for line in body.splitlines()[1:]:
+        if line and not line.startswith(" ") and " : " in line:
+            key = line.partition(" : ")[0]
+            found[key] = [line.partition(" : ")[2]]
+        elif key and line.strip():
+            found[key].append(line)
+    return found
