@@ -383,7 +383,7 @@ def _get_item(write: KerasWriter, call: Call) -> KerasValue:
     """Write ``x[:, 2:5, ..., ::-1]``."""
     x = write.plain(call.x)
     key = call.arguments[1] if len(call.arguments) > 1 else call.config.get("key")
-    entries = list(key) if isinstance(key, tuple | list) else [key]
+    entries: list[Any] = list(key) if isinstance(key, tuple | list) else [key]
     if Ellipsis in entries:
         at = entries.index(Ellipsis)
         missing = len(x.shape) - sum(entry is not None for entry in entries) + 1

@@ -110,7 +110,9 @@ def keras_door(folder: Path) -> Subject:
     x = keras.layers.Flatten()(keras.layers.AveragePooling2D(2)(x))
     x = keras.layers.Concatenate()([x, keras.layers.Dense(3, activation="tanh")(table)])
     outs = [keras.layers.Dense(2, activation="softmax")(x), keras.layers.Dense(1)(x)]
-    return Subject.of(Converter(keras.Model([image, table], outs), dtype="double"))
+    converter = Converter(keras.Model([image, table], outs), dtype="double")
+    converter.channels_first = True  # the default of the methods, as for the other subjects
+    return Subject.of(converter)
 
 
 def sklearn_door(folder: Path) -> Subject:

@@ -21,6 +21,9 @@ from innsight_py.plots.plotly_controls import SCALES, colour_scale
 from innsight_py.plots.plotly_grid import LINE
 from innsight_py.plots.plotly_traces import QUANTILE_LABELS
 
+# Sums that are not exact are no matter here; when they warn is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 AGGREGATES = {
     "sum": np.sum,
     "mean": np.mean,

@@ -601,7 +601,11 @@ LINEAR = {**WEIGHTED, **AVERAGES, **MOVES, **SCALES}
 CASES = {**LINEAR, **SUMS, **SHIFTS, **NONLINEAR}
 
 #: torch says this of the original, once a process.
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths"),
+    # Sums that are not exact are no matter here; when they warn is tested in test_residual.py.
+    pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning"),
+]
 
 
 def seeded(name: str, make: Callable[[], nn.Module]) -> nn.Module:

@@ -27,6 +27,9 @@ from innsight_py import (
 )
 from innsight_py.converters import torch_operators
 
+# Sums that are not exact are no matter here; when they warn is tested in test_residual.py.
+pytestmark = pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
+
 
 class Written(nn.Module):
     """A module whose forward pass is a function of it and its inputs."""

@@ -80,7 +80,8 @@ class InterpretingMethod(Explanation):
         batch_size: int | None,
     ) -> None:
         self.converter = converter
-        self.channels_first = converter.channels_first if channels_first is None else channels_first
+        own = bool(getattr(converter, "channels_first", True))
+        self.channels_first = own if channels_first is None else channels_first
         self.ignore_last_act = ignore_last_act
         self.verbose = verbose
         self.dtype: Literal["float", "double"] = dtype
