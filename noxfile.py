@@ -85,7 +85,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
-    install(session, ".", "ruff", "mypy", "types-tqdm")
+    install(session, ".[cli]", "ruff", "mypy", "types-tqdm")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     config = Path("pyproject.toml").resolve()
