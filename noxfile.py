@@ -83,6 +83,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def benchmark(session: nox.Session) -> None:
+    """Measure side by side with captum and shap, and write the tables to benchmarks/results: a quarter of an hour."""
+    install(session, "--editable", ".[test]")
+    install(session, "--no-deps", "captum")  # it asks for an older numpy than it needs
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
     install(session, ".[cli]", "ruff", "mypy", "types-tqdm")

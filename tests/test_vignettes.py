@@ -46,6 +46,7 @@ def test_vignette(name, monkeypatch):
     shown = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", ".*attributions do not add up")  # few steps, to be quick
         for source in cells:
             tree = ast.parse(source)
             last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
