@@ -109,6 +109,7 @@ def test_refusals():
         Converter(Own())
 
 
+@pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")  # R's winner takes all
 @pytest.mark.parametrize("name", ["conv2d_same", "functional", "dense", "conv1d_valid"])
 def test_answers_of_r(name):
     """The models that R keras saved, read by the Keras of their time."""
