@@ -23,6 +23,8 @@ ROUNDING = {"float": 1e-5, "double": 1e-13}
 STEPS_TOLERANCE = 0.05
 #: Relative residual that the number of steps that would do is estimated for.
 STEPS_TARGET = 0.01
+#: How many values are added up in double precision at once.
+TOGETHER = 2**20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,8 +99,19 @@ def _missing(method: Explanation, i: int, goal: Tensor) -> Tensor:
     missing = goal.double()
     for x in method.result[i] or ():
         if x is not None:
-            missing = missing - x.sum(tuple(range(1, x.dim() - 1)), dtype=torch.float64)
+            missing = missing - _over_inputs(torch.sum, x)
     return missing
+
+
+def _over_inputs(reduce: Callable[..., Tensor], x: Tensor) -> Tensor:
+    """Reduce attributions ``(B, *dims, K)`` to ``(B, K)`` in double precision; torch copies what it adds up so."""
+    rows = max(1, TOGETHER // max(1, math.prod(x.shape[1:])))
+    axes = tuple(range(1, x.dim() - 1))
+    return torch.cat([reduce(part, dim=axes, dtype=torch.float64) for part in x.split(rows)])
+
+
+def _sum_of_magnitudes(x: Tensor, dim: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.linalg.vector_norm(x, 1, dim, dtype=dtype)
 
 
 def _relative(method: Explanation, i: int, goal: Tensor, missing: Tensor) -> Tensor:
@@ -106,7 +119,7 @@ def _relative(method: Explanation, i: int, goal: Tensor, missing: Tensor) -> Ten
     total = torch.zeros_like(goal, dtype=torch.float64)
     for x in method.result[i] or ():
         if x is not None:
-            total = total + torch.linalg.vector_norm(x, 1, tuple(range(1, x.dim() - 1)), dtype=torch.float64)
+            total = total + _over_inputs(_sum_of_magnitudes, x)
     scale = torch.maximum(goal.double().abs(), total).clamp(min=torch.finfo(torch.float64).tiny)
     value = None if method.explained_values is None else method.explained_values[i]
     rounding = ROUNDING[method.dtype] * (goal if value is None else value).double().abs()
@@ -171,15 +184,16 @@ def warn_if_incomplete(method: Explanation, reasons: Callable[[], Sequence[str] 
         Says why it can be; None where the method promises nothing.
     """
     limit = TOLERANCE[method.dtype]
-    for i, goal in enumerate(method.decomp_goal or ()):
-        if goal is None or _adds_up(method, i, goal, limit):
-            continue
+    goals = enumerate(method.decomp_goal or ())
+    doubtful = [(i, goal) for i, goal in goals if goal is not None and not _adds_up(method, i, goal, limit)]
+    why = reasons() if doubtful else None
+    if why is None:
+        return
+    for i, goal in doubtful:
         missing = _missing(method, i, goal)
         relative = _relative(method, i, goal, missing)
         if bool((relative.abs() > limit).any()):
-            why = reasons()
-            if why is not None:
-                _warn_of(method, i, missing, relative, why)
+            _warn_of(method, i, missing, relative, why)
             return
 
 

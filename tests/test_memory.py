@@ -99,8 +99,8 @@ def test_rows_add_what_their_results_take(small, run, nodes):
     keys = {"output_idx": list(range(nodes)), "verbose": False}
     few, many = (peak(lambda rows=rows: run(small, images(rows, 32), **keys)) for rows in (320, 480))
     row = 3 * 32 * 32 * 4
-    # The instances as they come and are read, the results, and these in double precision for the residual; what a pass keeps of a row is 20 times as large.
-    assert many - few <= 160 * row * (5 + 3.4 * nodes)
+    # The instances as they come and are read, and the results; what a pass keeps of a row is 20 times as large.
+    assert many - few <= 160 * row * (5 + 1.2 * nodes)
 
 
 def test_a_batch_size_caps_it(small):
