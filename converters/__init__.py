@@ -8,16 +8,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from innsight_py._checks import describe
 from innsight_py.converters.files import LOADERS, READERS, loader_of, reader_of
-from innsight_py.spec import ModelSpec, check_spec
+from innsight_py.converters.reading import Reading
+from innsight_py.spec import check_spec
 
 __all__ = ["Reading", "read_model"]
 
@@ -30,26 +28,6 @@ _DOORS = (
     ("skorch", "NeuralNet", "innsight_py.converters.sklearn"),
     ("sklearn.base", "BaseEstimator", "innsight_py.converters.sklearn"),
 )
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A model as a door has read it.
-
-    Attributes
-    ----------
-    spec : ModelSpec
-        The checked spec.
-    run : callable, optional
-        Runs the original on inputs ``(B, *dims)``, channels first, in their precision; the converted model is
-        compared with it.
-    values : callable, optional
-        Gives the original's values for one row by the names of layers, to find the first that differs.
-    """
-
-    spec: ModelSpec
-    run: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
-    values: Callable[[Sequence[Tensor]], Mapping[str, Tensor]] | None = None
 
 
 def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Reading:

@@ -87,3 +87,8 @@ def standardized(
     """Write a normalisation of each of `groups` blocks by its own statistics, then factors and shifts."""
     y = write.layer("Standardize", [x], x.shape, groups=groups, eps=eps, center=center)
     return y if weight is None and bias is None else write.scale(y, weight, bias)
+
+
+def per_channel(values: Tensor | None, x: Value) -> Tensor | None:
+    """Give factors or shifts, one a channel, the axes that they need to broadcast against an instance."""
+    return None if values is None else values.reshape(-1, *[1] * (len(x.dim) - 1))

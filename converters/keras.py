@@ -12,7 +12,7 @@ its backend is PyTorch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,13 +22,20 @@ from torch.utils._pytree import tree_leaves
 
 from innsight_py.converters import keras_activations, keras_layers, keras_spatial  # noqa: F401 (fill the tables)
 from innsight_py.converters import torch as torch_door
-from innsight_py.converters.keras_original import Original, every_layer, framework, history, input_structure, rebuilt
+from innsight_py.converters.keras_original import (
+    Original,
+    framework,
+    has_channels_first,
+    history,
+    input_structure,
+    leaves,
+    rebuilt,
+)
 from innsight_py.converters.keras_writer import Call, KerasValue, KerasWriter
+from innsight_py.converters.reading import Run, Values
 from innsight_py.converters.writer import Value
 from innsight_py.spec import SpecError
 
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-Values = Callable[[Sequence[Tensor]], Mapping[str, Tensor]]
 #: A symbolic tensor: the layer that made it, the number of the call, the number of the result.
 Key = tuple[int, int, int]
 
@@ -59,8 +66,8 @@ def read(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> tuple[dic
     """
     if not _has_graph(model):
         return _without_graph(model, input_dim)
-    formats = _input_formats(model)
-    moved = [_moves(tensor, formats) for tensor in model.inputs]
+    channels_last = not has_channels_first(model)
+    moved = [channels_last and len(tensor.shape) > 2 for tensor in model.inputs]
     shapes = _shapes(model, input_dim, moved)
     if _must_be_rebuilt(model):
         model = rebuilt(model, "float32", shapes)
@@ -126,26 +133,11 @@ class _ChannelsFirst(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         arranged = [x.movedim(1, -1) if self.channels_last and x.dim() > 2 else x for x in inputs]
         out = self.model(arranged[0] if len(arranged) == 1 else arranged, training=False)
-        leaves = tree_leaves(out)
-        moved = [x.movedim(-1, 1) if self.channels_last and x.dim() > 2 else x for x in leaves]
+        moved = [x.movedim(-1, 1) if self.channels_last and x.dim() > 2 else x for x in tree_leaves(out)]
         return moved[0] if len(moved) == 1 else moved
 
 
 # -- inputs ----------------------------------------------------------------------------------------------------------
-
-
-def _input_formats(model: Any) -> dict[str, str]:
-    """Return the data format of each layer that has one and depends on more than its own choice (flattening is not)."""
-    return {
-        layer.name: layer.data_format
-        for layer in every_layer(model)
-        if hasattr(layer, "data_format") and type(layer).__name__ != "Flatten"
-    }
-
-
-def _moves(tensor: Any, formats: Mapping[str, str]) -> bool:
-    """Tell whether an input has its channels last, in Keras's way, unless all layers of the model say otherwise."""
-    return len(tensor.shape) > 2 and (not formats or "channels_last" in formats.values())
 
 
 def _shapes(
@@ -215,7 +207,7 @@ class _Translation:
         uses = Counter(_key(t) for node in order for t in _tensors(node))
         uses.update(list(final))
         for node in order:
-            results = list(_leaves(node.outputs))
+            results = list(leaves(node.outputs))
             call = self._call(node, known, uses, [final.get(_key(t), False) for t in results])
             before = len(self.write.layers)
             name = f"{prefix}{call.layer.name}"
@@ -281,20 +273,8 @@ def _is_symbolic(value: Any) -> bool:
     return hasattr(value, "_keras_history")
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    """Give the entries of nested lists and dicts; those of dicts by their sorted keys, as Keras does."""
-    if isinstance(value, Mapping):
-        for key in sorted(value):
-            yield from _leaves(value[key])
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _leaves(entry)
-    else:
-        yield value
-
-
 def _tensors(node: Any) -> list[Any]:
-    return [value for value in _leaves(_arguments(node)) if _is_symbolic(value)]
+    return [value for value in leaves(_arguments(node)) if _is_symbolic(value)]
 
 
 def _with_values(argument: Any, known: Mapping[Key, KerasValue]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innsight_py.converters.compositions import larger, matrix_product, standardized
+from innsight_py.converters.compositions import larger, matrix_product, per_channel, standardized
 from innsight_py.converters.keras_writer import (
     Call,
     KerasValue,
@@ -133,13 +133,9 @@ def _group_normalization(write: KerasWriter, call: Call) -> KerasValue:
     moved = axis == rank > 1
     y = write.ordered(x, moved)
     groups = int(call.config["groups"])
-    weight, bias = (_per_channel(call.weight(name), y) for name in ("gamma", "beta"))
+    weight, bias = (per_channel(call.weight(name), y) for name in ("gamma", "beta"))
     groups = y.dim[0] if groups == -1 else groups
     return KerasValue(standardized(write, y, groups, float(call.config["epsilon"]), weight, bias), moved)
-
-
-def _per_channel(values: Tensor | None, x: Value) -> Tensor | None:
-    return None if values is None else values.reshape(-1, *[1] * (len(x.dim) - 1))
 
 
 @reads("UnitNormalization", writes="Activation Multiply Reduce")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,8 @@ class Original:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             out = model(_packed(model, arrays), training=False)
-        leaves = [torch.from_numpy(as_array(leaf).copy()) for leaf in _flatten(out)]
-        return [x.movedim(-1, 1) if moved else x for x, moved in zip(leaves, moved_out, strict=True)]
+        found = [torch.from_numpy(as_array(leaf).copy()) for leaf in leaves(out)]
+        return [x.movedim(-1, 1) if moved else x for x, moved in zip(found, moved_out, strict=True)]
 
     def _in(self, dtype: torch.dtype) -> Any:
         """Return the model in a precision: itself where it has that already, a copy otherwise."""
@@ -108,6 +108,17 @@ def _nested(model: Any) -> list[Any]:
     """Return all models within a model of Keras 3."""
     inner = [layer for layer in model.layers if hasattr(layer, "layers") and framework(layer).__name__ == "keras"]
     return [model, *(found for layer in inner for found in _nested(layer))]
+
+
+def data_formats(model: Any) -> set[str]:
+    """Return the data formats of the layers that have one; what a flattening reads is its own choice."""
+    layers = [layer for layer in every_layer(model) if type(layer).__name__ != "Flatten"]
+    return {layer.data_format for layer in layers if isinstance(getattr(layer, "data_format", None), str)}
+
+
+def has_channels_first(model: Any) -> bool:
+    """Tell whether a model takes its data channels first: all of its layers say so; Keras's own way is last."""
+    return data_formats(model) == {"channels_first"}
 
 
 def _compute_dtype(layer: Any) -> str:
@@ -176,10 +187,13 @@ def _packed(model: Any, arrays: list[np.ndarray]) -> Any:
     return list(arrays) if isinstance(structure, list | tuple) or len(arrays) > 1 else arrays[0]
 
 
-def _flatten(value: Any) -> list[Any]:
-    """Return the leaves of what a model returned, in the order of its outputs."""
-    if isinstance(value, dict):
-        return [leaf for key in sorted(value) for leaf in _flatten(value[key])]
-    if isinstance(value, list | tuple):
-        return [leaf for entry in value for leaf in _flatten(entry)]
-    return [value]
+def leaves(value: Any) -> Iterator[Any]:
+    """Give the entries of nested lists and dicts; those of dicts by their sorted keys, as Keras does."""
+    if isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from leaves(value[key])
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from leaves(entry)
+    else:
+        yield value

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from innsight_py.converters.keras_writer import Call, KerasValue, KerasWriter, as_tensor, reads, refuse
-from innsight_py.converters.writer import Value
+from innsight_py.converters.writer import Value, each
 
 Pairs = list[tuple[int, int]]
 
@@ -19,10 +19,6 @@ Pairs = list[tuple[int, int]]
 def _axes(call: Call) -> int:
     """Return the number of spatial axes, which the names of classes end with."""
     return int(type(call.layer).__name__.removesuffix("Transpose")[-2])
-
-
-def _each(value: Any, axes: int) -> tuple[int, ...]:
-    return (int(value),) * axes if isinstance(value, int) else tuple(int(n) for n in value)
 
 
 def _sides(pairs: Sequence[tuple[int, int]]) -> list[int]:
@@ -53,7 +49,7 @@ def _length(n: int, k: int, s: int, d: int, pad: tuple[int, int]) -> int:
 
 def _convolve(
     write: KerasWriter, call: Call, x: Value, weight: Tensor, bias: Tensor | None, groups: int,
-    stride: tuple[int, ...], dilation: tuple[int, ...],
+    stride: Sequence[int], dilation: Sequence[int],
 ) -> Value:  # fmt: skip
     """Write a convolution with the padding that the layer asks for."""
     kernel, size = tuple(weight.shape[2:]), _size(x)
@@ -66,15 +62,15 @@ def _convolve(
         pairs = [(0, 0)] * len(kernel)
     else:
         raise refuse(call, f"its padding '{padding}' is not known")
-    out = [_length(*each) for each in zip(size, kernel, stride, dilation, pairs, strict=True)]
+    out = [_length(*sizes) for sizes in zip(size, kernel, stride, dilation, pairs, strict=True)]
     return write.layer(
         f"Conv{len(kernel)}D", [x], (1, weight.shape[0], *out), weight=weight, bias=bias, stride=stride,
         dilation=dilation, padding=_sides(pairs), groups=groups,
     )  # fmt: skip
 
 
-def _steps(call: Call, key: str, axes: int) -> tuple[int, ...]:
-    return _each(call.config.get(key, 1), axes)
+def _steps(call: Call, key: str, axes: int) -> list[int]:
+    return each(call.config.get(key, 1), axes)
 
 
 @reads("Conv1D", "Conv2D", "Conv3D", writes="Conv1D Conv2D Conv3D Activation Multiply Take")
@@ -127,7 +123,7 @@ def _transposed_convolution(write: KerasWriter, call: Call) -> KerasValue:
     x = write.ordered(call.x, call.moved)
     stride, dilation = _steps(call, "strides", axes), _steps(call, "dilation_rate", axes)
     asked = call.config.get("output_padding")
-    more = [None] * axes if asked is None else _each(asked, axes)
+    more = [None] * axes if asked is None else each(asked, axes)
     cropped, added, rest, out = [], [], [], []
     for n, k, s, d, extra in zip(_size(x), weight.shape[2:], stride, dilation, more, strict=True):
         reach = d * (k - 1) + 1
@@ -162,13 +158,13 @@ def _transposed_convolution(write: KerasWriter, call: Call) -> KerasValue:
 )  # fmt: skip
 def _pooling(write: KerasWriter, call: Call) -> KerasValue:
     axes, kind = _axes(call), type(call.layer).__name__
-    kernel = _each(call.config["pool_size"], axes)
-    stride = kernel if call.config["strides"] is None else _each(call.config["strides"], axes)
+    kernel = each(call.config["pool_size"], axes)
+    stride = kernel if call.config["strides"] is None else each(call.config["strides"], axes)
     x = write.ordered(call.x, call.moved)
     size, ones = _size(x), (1,) * axes
     keys: dict[str, Any] = {"kernel_size": kernel, "strides": stride}
     if call.config["padding"] != "same":
-        out = [_length(*each) for each in zip(size, kernel, stride, ones, [(0, 0)] * axes, strict=True)]
+        out = [_length(*sizes) for sizes in zip(size, kernel, stride, ones, [(0, 0)] * axes, strict=True)]
         return KerasValue(write.layer(kind, [x], (1, x.dim[0], *out), **keys), call.moved)
     pairs = _same(size, kernel, stride, ones)
     out = [math.ceil(n / s) for n, s in zip(size, stride, strict=True)]
@@ -213,7 +209,7 @@ def _global_pooling(write: KerasWriter, call: Call) -> KerasValue:
 )  # fmt: skip
 def _adaptive_pooling(write: KerasWriter, call: Call) -> KerasValue:
     x = write.ordered(call.x, call.moved)
-    size = _each(call.config["output_size"], len(_size(x)))
+    size = each(call.config["output_size"], len(_size(x)))
     method = "average" if "Average" in type(call.layer).__name__ else "max"
     y = write.layer("AdaptivePooling", [x], (1, x.dim[0], *size), method=method, output_size=size)
     return KerasValue(y, call.moved)
@@ -255,7 +251,7 @@ def _upsampling(write: KerasWriter, call: Call) -> KerasValue:
     moved = getattr(call.layer, "data_format", "channels_last") != "channels_first"
     x = write.ordered(call.x, moved)
     axes = _axes(call)
-    size = [n * m for n, m in zip(_size(x), _each(call.config["size"], axes), strict=True)]
+    size = [n * m for n, m in zip(_size(x), each(call.config["size"], axes), strict=True)]
     mode = call.config.get("interpolation", "nearest")
     shape = (1, x.dim[0], *size)
     if mode in ("nearest", "bilinear"):

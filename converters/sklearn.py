@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from innsight_py._checks import describe
+from innsight_py.converters.reading import Run, Values
 from innsight_py.spec import SpecError
 
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-Values = Callable[[Sequence[Tensor]], Mapping[str, Tensor]]
 _ESTIMATORS = "MLPClassifier, MLPRegressor, a skorch net, or a Pipeline that ends in one"
 _STEPS = (
     "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, FunctionTransformer without a function, 'passthrough'"

@@ -21,7 +21,7 @@ import logging
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 from innsight_py._checks import warn
 from innsight_py.converters import torch_arithmetic, torch_operators, torch_structure  # noqa: F401 (fill the table)
+from innsight_py.converters.reading import Run, Values
 from innsight_py.converters.torch_writer import (
     SHAPE_LAYERS,
     TABLE,
@@ -42,9 +43,6 @@ from innsight_py.converters.torch_writer import (
 )
 from innsight_py.converters.writer import Value, Writer
 from innsight_py.spec import SpecError
-
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-Values = Callable[[Sequence[Tensor]], Mapping[str, Tensor]]
 
 
 def read(model: nn.Module, input_dim: tuple[tuple[int, ...], ...] | None) -> tuple[dict[str, Any], Run, Values]:

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innsight_py.converters.compositions import broadcast_to, gated, larger, matrix_product, softmax, standardized
+from innsight_py.converters.compositions import (
+    broadcast_to,
+    gated,
+    larger,
+    matrix_product,
+    per_channel,
+    softmax,
+    standardized,
+)
 from innsight_py.converters.torch_writer import Operator, translates
 from innsight_py.converters.writer import Value, Writer, as_constant, with_axes
 
@@ -237,7 +245,7 @@ def _group_norm(write: Writer, call: Operator) -> Value | None:
     x = call["input"]
     if not x.leads:
         return None
-    weight, bias = _per_channel(call["weight"], x), _per_channel(call["bias"], x)
+    weight, bias = per_channel(call["weight"], x), per_channel(call["bias"], x)
     return standardized(write, x, call["num_groups"], call["eps"], weight, bias)
 
 
@@ -248,12 +256,8 @@ def _instance_norm(write: Writer, call: Operator) -> Value | None:
         return None
     if not call["use_input_stats"]:
         return batch_norm(write, call)
-    weight, bias = _per_channel(call["weight"], x), _per_channel(call["bias"], x)
+    weight, bias = per_channel(call["weight"], x), per_channel(call["bias"], x)
     return standardized(write, x, x.dim[0], call["eps"], weight, bias)
-
-
-def _per_channel(values: Tensor | None, x: Value) -> Tensor | None:
-    return None if values is None else values.reshape(-1, *[1] * (len(x.dim) - 1))
 
 
 # -- softmax and attention -------------------------------------------------------------------------------------------

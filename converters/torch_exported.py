@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from innsight_py.converters import torch as torch_door
-from innsight_py.converters.torch import Run, Values
+from innsight_py.converters.reading import Run, Values
 from innsight_py.spec import SpecError
 
 _TARGET = re.compile(r"torch\.ops\.aten\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+")

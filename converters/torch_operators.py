@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from innsight_py.converters.torch_writer import TABLE, Operator, Reader, each, translates
-from innsight_py.converters.writer import Value, Writer, with_axes
+from innsight_py.converters.torch_writer import TABLE, Operator, Reader, translates
+from innsight_py.converters.writer import Value, Writer, each, with_axes
 
 __all__ = ["TABLE"]
 

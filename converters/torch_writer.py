@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -126,9 +126,3 @@ def without_one(write: Writer, call: Operator, shape: tuple[int, ...], part: int
 def refuse(call: Operator, why: str) -> SpecError:
     """Build the error for a call that cannot be converted."""
     return SpecError(f"The operator {call.name} at {call.place} cannot be converted: {why}.")
-
-
-def each(value: int | Sequence[int], axes: int) -> list[int]:
-    """Repeat a single number for every axis."""
-    entries = [value] if isinstance(value, int) else list(value)
-    return entries * axes if len(entries) == 1 else entries

@@ -256,3 +256,9 @@ def _for_instance(constant: Tensor, rank: int) -> Tensor:
 def with_axes(write: Writer, x: Value) -> Value:
     """Return a value that has an axis beside the batch."""
     return x if x.dim else write.reshape(x, (1, 1))
+
+
+def each(value: int | Sequence[int], axes: int) -> list[int]:
+    """Repeat a single number for every axis."""
+    entries = [value] if isinstance(value, int) else list(value)
+    return entries * axes if len(entries) == 1 else entries

@@ -107,11 +107,12 @@ def _over_inputs(reduce: Callable[..., Tensor], x: Tensor) -> Tensor:
     """Reduce attributions ``(B, *dims, K)`` to ``(B, K)`` in double precision; torch copies what it adds up so."""
     rows = max(1, TOGETHER // max(1, math.prod(x.shape[1:])))
     axes = tuple(range(1, x.dim() - 1))
-    return torch.cat([reduce(part, dim=axes, dtype=torch.float64) for part in x.split(rows)])
+    return torch.cat([reduce(part, dim=axes, dtype=torch.float64) for part in torch.split(x, rows)])
 
 
 def _sum_of_magnitudes(x: Tensor, dim: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.linalg.vector_norm(x, 1, dim, dtype=dtype)
+    total: Tensor = torch.linalg.vector_norm(x, 1, dim, dtype=dtype)
+    return total
 
 
 def _relative(method: Explanation, i: int, goal: Tensor, missing: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from innsight_py._checks import describe
 from innsight_py.bare import device_of, in_evaluation
 from innsight_py.converter import Converter
+from innsight_py.converters.keras_original import data_formats, has_channels_first
 from innsight_py.converters.torch import independent_copy
 from innsight_py.data import to_channels_first
 
@@ -50,7 +51,7 @@ def own_layout(model: Any) -> bool:
     """Tell whether a model takes its data channels first; models that do not say so do."""
     if isinstance(model, Converter):
         return model.channels_first
-    return not _is_keras(model) or _data_formats(model) == {"channels_first"}
+    return not _is_keras(model) or has_channels_first(model)
 
 
 def read_kind(model: Any, channels_first: bool, needed: bool) -> Known:
@@ -137,7 +138,7 @@ def _of_keras(model: Any, channels_first: bool) -> Known:
             f"has {len(model.inputs)} and {len(model.outputs)}."
         )
     own = tuple(model.inputs[0].shape[1:])
-    formats = _data_formats(model)
+    formats = data_formats(model)
     # Without a layer that has channels the data lie as the model takes them, whatever they mean.
     model_first = channels_first if len(formats) != 1 or len(own) < 2 else formats == {"channels_first"}
     input_dim = own if model_first or len(own) == 1 else (own[-1], *own[:-1])
@@ -162,12 +163,6 @@ class _KerasCall:
         if rows.ndim > 2 and self.channels_first != self.model_first:
             rows = np.moveaxis(rows, 1, -1) if self.channels_first else np.moveaxis(rows, -1, 1)
         return self.model.predict(np.ascontiguousarray(rows, self.dtype), batch_size=len(rows), verbose=0)
-
-
-def _data_formats(layer: Any) -> set[str]:
-    """Collect the layouts that the layers of a Keras model are made for."""
-    own = {layer.data_format} if isinstance(getattr(layer, "data_format", None), str) else set()
-    return own.union(*(_data_formats(inner) for inner in getattr(layer, "layers", ())))
 
 
 def _of_estimator(estimator: Any) -> Known:

@@ -467,6 +467,14 @@ def test_keras_itself():
     assert torch.allclose(first.preds[0], found.preds[0], atol=1e-6)
     assert torch.allclose(SHAP(model, x).preds[0], found.preds[0])  # as the model has them
 
+    model = keras.Sequential(  # Flatten and Dense do not care where the channels are: convolutions say it
+        [layers.Input((2, 4, 5)), layers.Conv2D(3, 2, data_format="channels_first"), layers.Flatten(), layers.Dense(3)]
+    )
+    found = SHAP(model, np.moveaxis(x, -1, 1))
+    assert found.converter.input_dim == [(2, 4, 5)]
+    assert np.allclose(found.preds[0], model.predict(np.moveaxis(x, -1, 1), verbose=0), atol=1e-5)
+    assert found.channels_first
+
 
 def test_skorch():
     skorch = pytest.importorskip("skorch")
