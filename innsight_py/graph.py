@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from innsight_py._checks import describe
 from innsight_py.layers import Layer, Record, build_layer
+from innsight_py.layers.base import lay_out
 from innsight_py.spec import ModelSpec, SpecError
 
 #: The dry run computes layers with at most so many values at their inputs and output; of others it finds the shapes.
@@ -104,6 +105,7 @@ class Graph(nn.Module):
         self.layers = nn.ModuleList(layers)
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
         self._last_use = self._find_last_use()
+        self._images = self._find_images()
 
     # -- structure ----------------------------------------------------------------------------------------------
 
@@ -150,6 +152,14 @@ class Graph(nn.Module):
         last.update(dict.fromkeys(self.outputs, len(self.nodes)))
         return last
 
+    def _find_images(self) -> frozenset[str]:
+        """Find the values that layers which work on images take or give."""
+        at = [node for node, layer in zip(self.nodes, self._layers(), strict=True) if layer.takes_images]
+        return frozenset(name for node in at for name in (node.name, *node.inputs))
+
+    def _lay_out(self, name: str, x: Tensor) -> Tensor:
+        return lay_out(x) if name in self._images else x
+
     # -- forward ------------------------------------------------------------------------------------------------
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
@@ -165,7 +175,7 @@ class Graph(nn.Module):
         list of Tensor
             One tensor ``(B, nodes)`` for each output layer.
         """
-        values = dict(zip(self.inputs, inputs, strict=True))
+        values = dict(zip(self.inputs, self.lay_out(inputs), strict=True))
         for i, (node, layer) in enumerate(zip(self.nodes, self._layers(), strict=True)):
             values[node.name] = layer(*(values[source] for source in node.inputs))
             for source in node.inputs:
@@ -173,13 +183,17 @@ class Graph(nn.Module):
                     values.pop(source, None)
         return [values[name] for name in self.outputs]
 
+    def lay_out(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Lay inputs out in memory as the model is quickest with them."""
+        return [self._lay_out(name, x) for name, x in zip(self.inputs, inputs, strict=True)]
+
     def trace(self, inputs: Sequence[Tensor]) -> Trace:
         """Run the model and keep all that the backward walk may need."""
-        values = dict(zip(self.inputs, inputs, strict=True))
+        values = dict(zip(self.inputs, self.lay_out(inputs), strict=True))
         records: dict[str, Record] = {}
         for node, layer in zip(self.nodes, self._layers(), strict=True):
             record = layer.record(*(values[source] for source in node.inputs))
-            records[node.name], values[node.name] = record, record.output
+            records[node.name], values[node.name] = record, self._lay_out(node.name, record.output)
         return Trace(records, values)
 
     # -- backward -----------------------------------------------------------------------------------------------
@@ -211,6 +225,7 @@ class Graph(nn.Module):
             for source, piece in zip(node.inputs, pieces, strict=True):
                 if piece is None:
                     continue
+                piece = self._lay_out(source, piece)
                 arrived[source] = arrived[source] + piece if source in arrived else piece
         return [arrived.get(name) for name in self.inputs]
 
@@ -246,6 +261,7 @@ class ConvertedModel(Graph):
         else:
             for layer, other in zip(self._layers(), like._layers(), strict=True):
                 layer.input_dims, layer.output_dim = other.input_dims, other.output_dim
+        self._lay_out_weights()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -280,6 +296,15 @@ class ConvertedModel(Graph):
             if not x.is_floating_point() or (x.dtype != self.dtype and any(True for _ in self.buffers())):
                 raise ValueError(f"Argument 'inputs': expected a tensor of {self.dtype}, got one of {x.dtype}.")
         return super().forward(*inputs)
+
+    def _lay_out_weights(self) -> None:
+        """Lay kernels out as the images that they meet."""
+        for layer in self._layers():
+            weight = getattr(layer, "weight", None)
+            if layer.takes_images and isinstance(weight, Tensor):
+                image = torch.empty((1, *layer.input_dims[0]), dtype=weight.dtype, device=weight.device)
+                if not lay_out(image).is_contiguous():
+                    layer.weight = weight.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _dry_run(self, spec: ModelSpec, dtype: torch.dtype) -> None:

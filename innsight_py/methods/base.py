@@ -18,6 +18,7 @@ from innsight_py.converter import DTYPES, Explainable
 from innsight_py.data import read_data, to_channels_first
 from innsight_py.explanation import Buffers, Described, Explanation
 from innsight_py.graph import Explained, Graph, Step, Trace
+from innsight_py.layers.base import empty_like
 from innsight_py.selection import Selection, select_outputs
 
 #: Bytes that one backward walk may hold at its widest layer: about what stays in a core's cache.
@@ -131,8 +132,8 @@ class InterpretingMethod(Explanation):
 
     def _first(self, data: Sequence[Tensor]) -> list[Tensor]:
         """Bring data into the model's layout, on the model's device."""
-        device = self._model.device
-        return [to_channels_first(x, self.channels_first).to(device) for x in data]
+        model = self._model
+        return model.lay_out([to_channels_first(x, self.channels_first).to(model.device) for x in data])
 
     def _finish(self, buffers: Buffers) -> Buffers:
         """Bring buffers ``(K, B, *dims)`` into the shape and layout of results, ``(B, *dims, K)``."""
@@ -291,13 +292,7 @@ class Walk:
 
         It is multiplied by `factor`, ``(rows, *dims)``, on the way.
         """
-        row, selected = self.buffers[i], self.selection.idx[i]
-        assert row is not None
-        assert selected is not None
-        if row[j] is None:
-            row[j] = piece.new_empty((len(selected), self.rows, *piece.shape[2:]))
-        buffer = row[j]
-        assert buffer is not None
+        buffer = self._buffer(i, j, piece)
         if factor is None:
             buffer[nodes, rows] = piece
         else:
@@ -305,15 +300,18 @@ class Walk:
 
     def add(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor) -> None:
         """Add a piece ``(K, rows or 1, *dims)`` to what output layer i gives to input j."""
-        row = self.buffers[i]
+        self._buffer(i, j, piece)[nodes, rows] += piece
+
+    def _buffer(self, i: int, j: int, piece: Tensor) -> Tensor:
+        """Return what holds the result of output layer i for input j, zeros at first, laid out in memory as a piece."""
+        row, selected = self.buffers[i], self.selection.idx[i]
         assert row is not None
-        if row[j] is None:
-            selected = self.selection.idx[i]
-            assert selected is not None
-            row[j] = piece.new_zeros((len(selected), self.rows, *piece.shape[2:]))
+        assert selected is not None
         buffer = row[j]
-        assert buffer is not None
-        buffer[nodes, rows] += piece
+        if buffer is None:
+            shape = (len(selected), self.rows, *piece.shape[2:])
+            buffer = row[j] = empty_like(piece, shape).zero_()
+        return buffer
 
     # -- what is explained --------------------------------------------------------------------------------------
 
