@@ -12,7 +12,16 @@ from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.layers.affine import Affine, SignedWeight
 from innsight_py.layers.base import (
-    WINNERS, Carrying, Layer, Named, Record, empty_like, fold, lay_out, pull_linear, unfold,
+    WINNERS,
+    Carrying,
+    Layer,
+    Named,
+    Record,
+    empty_like,
+    fold,
+    lay_out,
+    pull_linear,
+    unfold,
 )  # fmt: skip
 from innsight_py.layers.rules import DeepLiftRule, LRPRule, window_slope
 

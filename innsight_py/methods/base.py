@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from innsight_py._checks import WrongTypeError, warn
+from innsight_py._elementwise import all_finite
 from innsight_py._printing import method_html, method_text
 from innsight_py.converter import DTYPES, Explainable
 from innsight_py.data import read_data, to_channels_first
@@ -118,7 +119,7 @@ class InterpretingMethod(Explanation):
         if data is None:
             return [x.new_zeros((1, *x.shape[1:])) for x in self.data]
         reference = self._read(data, argument)
-        if not all(bool(x.isfinite().all()) for x in reference):
+        if not all(all_finite(x) for x in reference):
             raise ValueError(
                 f"Argument '{argument}': expected finite numbers, got NaN or infinite ones, which would spread to "
                 "every result."
@@ -132,8 +133,12 @@ class InterpretingMethod(Explanation):
 
     def _first(self, data: Sequence[Tensor]) -> list[Tensor]:
         """Bring data into the model's layout, on the model's device."""
-        model = self._model
-        return model.lay_out([to_channels_first(x, self.channels_first).to(model.device) for x in data])
+        device = self._model.device
+        return [to_channels_first(x, self.channels_first).to(device) for x in data]
+
+    def _take(self, inputs: Sequence[Tensor], rows: slice) -> list[Tensor]:
+        """Take some rows of all inputs, laid out in memory as the model is quickest with them."""
+        return self._model.lay_out([x[rows] for x in inputs])
 
     def _finish(self, buffers: Buffers) -> Buffers:
         """Bring buffers ``(K, B, *dims)`` into the shape and layout of results, ``(B, *dims, K)``."""
@@ -159,7 +164,7 @@ class InterpretingMethod(Explanation):
 
 def _warn_of_missing(data: list[Tensor]) -> None:
     """Warn of rows that hold NaN or infinite values."""
-    if all(bool(x.isfinite().all()) for x in data):
+    if all(all_finite(x) for x in data):
         return
     whole = torch.stack([x.isfinite().flatten(1).all(1) for x in data]).all(0)
     rows = (~whole).nonzero().flatten().tolist()
@@ -300,17 +305,19 @@ class Walk:
 
     def add(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor) -> None:
         """Add a piece ``(K, rows or 1, *dims)`` to what output layer i gives to input j."""
-        self._buffer(i, j, piece)[nodes, rows] += piece
+        self._buffer(i, j, piece, zeros=True)[nodes, rows] += piece
 
-    def _buffer(self, i: int, j: int, piece: Tensor) -> Tensor:
-        """Return what holds the result of output layer i for input j, zeros at first, laid out in memory as a piece."""
+    def _buffer(self, i: int, j: int, piece: Tensor, zeros: bool = False) -> Tensor:
+        """Return what holds the result of output layer i for input j, laid out in memory as a piece of it."""
         row, selected = self.buffers[i], self.selection.idx[i]
         assert row is not None
         assert selected is not None
         buffer = row[j]
         if buffer is None:
             shape = (len(selected), self.rows, *piece.shape[2:])
-            buffer = row[j] = empty_like(piece, shape).zero_()
+            buffer = row[j] = empty_like(piece, shape)
+            if zeros:
+                buffer.zero_()
         return buffer
 
     # -- what is explained --------------------------------------------------------------------------------------
