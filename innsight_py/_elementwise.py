@@ -6,6 +6,8 @@ arithmetic does: they are not vectorised, or wait for branches.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ def all_finite(x: Tensor) -> bool:
     >>> all_finite(torch.tensor([1.0, -2.0])), all_finite(torch.tensor([1.0, float("nan")]))
     (True, False)
     """
-    return not x.numel() or all(bool(end.isfinite()) for end in torch.aminmax(x))
+    return not x.numel() or all(math.isfinite(end) for end in torch.stack(torch.aminmax(x)).tolist())
 
 
 def none_below_zero(x: Tensor) -> bool:

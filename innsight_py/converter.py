@@ -153,7 +153,7 @@ class Converter(Explainable):
     def model_in(self, dtype: Literal["float", "double"]) -> ConvertedModel:
         """Return the model in a precision, on the device of `model`; `model` itself is never changed."""
         wanted, device = DTYPES[dtype], self.model.device
-        if self.model.dtype == wanted or not any(True for _ in self.model.buffers()):
+        if self.model.dtype == wanted or not self.model.has_weights:
             return self.model
         with self._lock:
             other = self._others.get(wanted)
@@ -277,7 +277,7 @@ def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
         draws.append(scales * torch.randn(len(SCALES), *dim, generator=generator, dtype=torch.float64))
     wrong: int | None = None
     double, single = (torch.float64, 1e-9), (torch.float32, 1e-5)
-    large = model.row_size()[0] > LARGE_MODEL
+    large = model.sizes.trace > LARGE_MODEL
     for dtype, tolerance in (single,) if large else (double, single):
         inputs = [x.to(dtype) for x in draws]
         try:

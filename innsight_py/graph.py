@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -51,6 +52,14 @@ class Explained:
 
     node: str
     at_preactivation: bool
+
+
+class Sizes(NamedTuple):
+    """Numbers of values: what one row takes in a whole trace, and at the widest layer alone; what all weights take."""
+
+    trace: int
+    widest: int
+    weights: int
 
 
 class Trace:
@@ -104,6 +113,7 @@ class Graph(nn.Module):
         self.nodes = list(nodes)
         self.layers = nn.ModuleList(layers)
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
+        self._layer_of = dict(zip(self._by_name, self._layers(), strict=True))
         self._last_use = self._find_last_use()
         self._images = self._find_images()
 
@@ -111,7 +121,7 @@ class Graph(nn.Module):
 
     def layer(self, name: str) -> Layer:
         """Return the layer called `name`."""
-        return self.layers[self._by_name[name]]  # type: ignore[return-value]
+        return self._layer_of[name]
 
     @property
     def output_dims(self) -> tuple[tuple[int, ...], ...]:
@@ -121,7 +131,21 @@ class Graph(nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return next((x.device for x in chain(self.buffers(), self.parameters())), torch.device("cpu"))
+        weight = self._first_weight()
+        return torch.device("cpu") if weight is None else weight.device
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are any; without them a graph works in every precision and on every device."""
+        return self._first_weight() is not None
+
+    def _first_weight(self) -> Tensor | None:
+        """Return the first weight with a fraction; torch's own iterators look at all modules before."""
+        for layer in self._layer_of.values():
+            for weight in layer._buffers.values():
+                if weight is not None and weight.is_floating_point():
+                    return weight
+        return next((x for x in chain(self.buffers(), self.parameters()) if x.is_floating_point()), None)
 
     def explained(self, output: int, ignore_last_act: bool) -> Explained:
         """Find what is explained of an output: its preactivation where it has one and that is asked for.
@@ -134,15 +158,16 @@ class Graph(nn.Module):
             name = self.nodes[self._by_name[name]].inputs[0]
         return Explained(name, ignore_last_act and self.layer(name).has_preactivation)
 
-    def row_size(self) -> tuple[int, int]:
-        """Count the numbers that one row takes: in a whole trace, and at the widest layer alone."""
+    @cached_property
+    def sizes(self) -> Sizes:
+        """How many numbers a row takes, and how many the weights are."""
         sizes = [math.prod(dim) for dim in self.input_dims]
         widest = max(sizes)
         for layer in self._layers():
             out = math.prod(layer.output_dim)
             sizes.append(out if layer.activation.is_linear else 2 * out)
             widest = max(widest, out + sum(math.prod(dim) for dim in layer.input_dims))
-        return sum(sizes), widest
+        return Sizes(sum(sizes), widest, sum(x.numel() for x in chain(self.buffers(), self.parameters())))
 
     def _layers(self) -> Iterable[Layer]:
         return (layer for layer in self.layers if isinstance(layer, Layer))
@@ -266,7 +291,8 @@ class ConvertedModel(Graph):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the parameters; float32 for a model without any."""
-        return next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32)
+        weight = self._first_weight()
+        return torch.float32 if weight is None else weight.dtype
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
         """Run the model.
@@ -293,7 +319,7 @@ class ConvertedModel(Graph):
                 raise TypeError(f"Argument 'inputs': expected tensors, got {describe(x)}.")
             if tuple(x.shape[1:]) != tuple(dim) or x.dim() != len(dim) + 1:
                 raise ValueError(f"Argument 'inputs': expected the shape {_show([dim])}, got {tuple(x.shape)}.")
-            if not x.is_floating_point() or (x.dtype != self.dtype and any(True for _ in self.buffers())):
+            if not x.is_floating_point() or (x.dtype != self.dtype and self.has_weights):
                 raise ValueError(f"Argument 'inputs': expected a tensor of {self.dtype}, got one of {x.dtype}.")
         return super().forward(*inputs)
 
