@@ -1,4 +1,7 @@
-"""What the measured ratios are meant to be, and whether they are: ``python benchmarks/targets.py``."""
+"""What the measured ratios are meant to be, and whether they are: ``python benchmarks/targets.py``.
+
+With ``--readme`` the table in README.md is written anew from the results.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,52 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-if __name__ == "__main__":
-    for path in sorted((Path(__file__).parent / "results").glob("ratios_*.csv")):
+#: What README.md shows: what is compared, two calls, and the networks, rows and outputs.
+SHOWN = [
+    ("DeepLift: captum over ours", "captum deeplift", "ours deeplift",
+     [("mlp", 16, 10), ("cnn32", 16, 10), ("cnn64", 16, 10), ("resnet18", 4, 10)]),
+    ("DeepLift: ours over the floor", "ours deeplift", "floor",
+     [("mlp", 16, 10), ("cnn32", 16, 10), ("cnn224", 2, 10), ("resnet18", 4, 10)]),
+    ("gradient: ours over the floor", "ours gradient", "floor",
+     [("mlp", 16, 1), ("cnn64", 16, 1), ("cnn64", 16, 10), ("resnet18", 4, 10)]),
+    ("integrated gradients: captum in its best batch over ours", "captum intgrad", "ours intgrad",
+     [("mlp", 16, 10), ("cnn32", 16, 1), ("cnn64", 4, 1)]),
+    ("DeepSHAP, 10 references: captum over ours", "captum deepshap", "ours deepshap",
+     [("mlp", 16, 10), ("cnn32", 16, 1), ("cnn64", 4, 1)]),
+    ("DeepSHAP, 10 references: shap over ours", "shap deepshap", "ours deepshap",
+     [("mlp", 16, 10), ("cnn32", 16, 1), ("cnn64", 4, 1)]),
+]  # fmt: skip
+NAMES = {"mlp": "MLP", "resnet18": "ResNet-18, 64 px"}
+RESULTS = Path(__file__).parent / "results"
+
+
+def readme_table(results: Path = RESULTS) -> str:
+    """Write the table of README.md from the results of one thread and of two."""
+    tables = [pd.read_csv(results / f"ratios_{threads}.csv") for threads in (1, 2)]
+    lines = [
+        "| time of a whole call | network | rows | outputs | one thread | two threads |",
+        "|---|---|---|---|---|---|",
+    ]
+    for text, of, over, settings in SHOWN:
+        for network, rows, outputs in settings:
+            picked = [_pick(table, Target(of, over, 0, (network,), rows, outputs)) for table in tables]
+            ratios = " | ".join(f"{line['median'].item():.2g}" for line in picked)
+            shown = NAMES.get(network, network.upper().replace("CNN", "CNN, ") + " px")
+            lines.append(f"| {text} | {shown} | {rows} | {outputs} | {ratios} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print what was asked and reached, and write README.md if that is wanted."""
+    for path in sorted(RESULTS.glob("ratios_*.csv")):
         judged = judge(pd.read_csv(path))
         sys.stdout.write(f"{path.name}\n{judged.to_string()}\n{(judged['met'] == 'yes').sum()} of {len(judged)} met\n")
+    if "--readme" in sys.argv:
+        readme = Path(__file__).parent.parent / "README.md"
+        before, _, rest = readme.read_text().partition("<!-- speed table -->\n")
+        after = rest.partition("<!-- /speed table -->")[2]
+        readme.write_text(f"{before}<!-- speed table -->\n{readme_table()}\n<!-- /speed table -->{after}")
+
+
+if __name__ == "__main__":
+    main()

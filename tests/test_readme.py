@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import shutil
@@ -113,3 +114,10 @@ def test_links_lead_somewhere():
 
 def test_the_picture_is_small():
     assert (ROOT / "docs" / "picture.png").stat().st_size < 150_000
+
+
+def test_speed(monkeypatch):
+    """The table of speed is what `benchmarks/targets.py --readme` makes of the results."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    targets = importlib.import_module("targets")
+    assert targets.readme_table() in TEXT
