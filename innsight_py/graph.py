@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -98,6 +97,8 @@ class Graph(nn.Module):
         The layer of each node.
     """
 
+    sizes: Sizes
+
     def __init__(
         self,
         inputs: Sequence[str],
@@ -158,9 +159,8 @@ class Graph(nn.Module):
             name = self.nodes[self._by_name[name]].inputs[0]
         return Explained(name, ignore_last_act and self.layer(name).has_preactivation)
 
-    @cached_property
-    def sizes(self) -> Sizes:
-        """How many numbers a row takes, and how many the weights are."""
+    def count(self) -> Sizes:
+        """Count how many numbers a row takes, once the shapes are known, and how many the weights are."""
         sizes = [math.prod(dim) for dim in self.input_dims]
         widest = max(sizes)
         for layer in self._layers():
@@ -287,6 +287,7 @@ class ConvertedModel(Graph):
             for layer, other in zip(self._layers(), like._layers(), strict=True):
                 layer.input_dims, layer.output_dim = other.input_dims, other.output_dim
         self._lay_out_weights()
+        self.sizes = self.count()
 
     @property
     def dtype(self) -> torch.dtype:
