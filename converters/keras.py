@@ -27,8 +27,10 @@ from innsight_py.converters.keras_original import (
     framework,
     has_channels_first,
     history,
+    input_keys,
     input_structure,
     leaves,
+    output_keys,
     rebuilt,
 )
 from innsight_py.converters.keras_writer import Call, KerasValue, KerasWriter
@@ -186,6 +188,7 @@ class _Translation:
         self.dims = [x.value.dim for x in inputs]
         self.tensors: dict[str, tuple[Any, bool]] = {}  # of the outermost graph: by the name of the layer
         self.results = self._graph(model, inputs, "", [True] * len(model.outputs))
+        self.keys = {"input_keys": input_keys(model), "output_keys": output_keys(model)}
 
     def spec(self) -> dict[str, Any]:
         """Return the model spec."""
@@ -193,7 +196,8 @@ class _Translation:
         for x in self.results:
             outputs.append(self.write.as_output(x.value, outputs))
         layers = self.write.needed(outputs)
-        return {"input_dim": self.dims, "layers": layers, "outputs": outputs, "channels_first": not self.moved}
+        spec = {"input_dim": self.dims, "layers": layers, "outputs": outputs, "channels_first": not self.moved}
+        return spec | self.keys
 
     def _graph(
         self, model: Any, inputs: Sequence[KerasValue], prefix: str, ends: Sequence[bool]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import operator
@@ -72,7 +73,9 @@ def read(model: nn.Module, input_dim: tuple[tuple[int, ...], ...] | None) -> tup
     if input_dim is None:
         raise ValueError("Argument 'input_dim': a PyTorch module does not know the shape of its inputs; give it.")
     _warn_of_training(model)
-    return read_private(private_copy(model), input_dim)
+    spec, run, values = read_private(private_copy(model), input_dim)
+    keys = _input_keys(model, len(input_dim))
+    return (spec if keys is None else spec | {"input_keys": keys}), run, values
 
 
 def read_private(copied: nn.Module, input_dim: tuple[tuple[int, ...], ...]) -> tuple[dict[str, Any], Run, Values]:
@@ -99,6 +102,26 @@ def read_private(copied: nn.Module, input_dim: tuple[tuple[int, ...], ...]) -> t
         return translation.values([x.to(dtype) for x in inputs])
 
     return translation.spec(), run, values
+
+
+def _input_keys(model: nn.Module, n: int) -> list[str] | None:
+    """Return the names of the arguments that a module takes its inputs in; None if they have none."""
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())[:n]
+    except (TypeError, ValueError):  # written in C
+        return None
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return named if len(named) == n else None
+
+
+def _output_keys(program: torch.export.ExportedProgram, n: int) -> list[str] | None:
+    """Return the keys of the dict, or the fields of the named tuple, that a module returns; None for anything else."""
+    structure = program.call_spec.out_spec
+    if structure is None or structure.num_children != n or structure.num_leaves != n:
+        return None
+    keys = getattr(structure.context, "_fields", structure.context)  # a named tuple's class, or a dict's keys
+    named = isinstance(keys, list | tuple) and len(keys) == n and all(isinstance(key, str) for key in keys)
+    return list(keys) if named else None
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
@@ -284,7 +307,9 @@ class _Translation(Writer):
             if not value.dim:
                 value = self.reshape(value, (1, 1))
             outputs.append(self.as_output(value, outputs))
-        return {"input_dim": list(self.input_dim), "layers": self.needed(outputs), "outputs": outputs}
+        spec = {"input_dim": list(self.input_dim), "layers": self.needed(outputs), "outputs": outputs}
+        keys = _output_keys(self.program, len(outputs))
+        return spec if keys is None else spec | {"output_keys": keys}
 
     def values(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """Run the traced program on one row and return the values of layers by name."""

@@ -155,7 +155,11 @@ def read(program: ExportedProgram, input_dim: tuple[tuple[int, ...], ...] | None
         if any(not isinstance(n, int) for shape in shapes for n in shape[1:]):
             raise ValueError("Argument 'input_dim': the exported program leaves a size open; give it, channels first.")
         input_dim = tuple(tuple(shape[1:]) for shape in shapes)
-    return torch_door.read_private(_Program(program, one_row), input_dim)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what torch itself copies
+        copied = torch_door.independent_copy(_Program(program, one_row))
+    spec, run, values = torch_door.read_private(copied, input_dim)
+    return spec | {"input_keys": [str(name) for name in program.graph_signature.user_inputs]}, run, values
 
 
 def _shapes(program: ExportedProgram) -> list[tuple[Any, ...]]:
