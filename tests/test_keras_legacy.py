@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from goldens import FOLDER, read, relative_error
 from test_keras_goldens import CALLS
 
 import innsight_py
-from innsight_py import Converter, run_deeplift
+from innsight_py import Converter, run_deeplift, run_grad
 
 keras = pytest.importorskip("tf_keras")
 L = keras.layers
@@ -93,6 +95,23 @@ def test_sequential_that_is_built_later():
     model = keras.Sequential([L.Conv2D(3, 3), L.Flatten(), L.Dense(2)])
     model.build((None, *IMAGE))
     assert check(randomised(model)).input_dim == [(4, 9, 8)]
+
+
+@pytest.mark.parametrize("ordered", [dict, OrderedDict])
+def test_dicts_of_inputs_and_outputs(ordered):
+    """Keras 2 sorts them all by their keys, and lets keys differ from the names of inputs."""
+    scan, age = keras.Input((6, 5, 2), name="i1"), keras.Input((3,), name="i2")
+    kind = L.Dense(2)(L.Concatenate()([L.Flatten()(scan), age]))
+    model = randomised(keras.Model(ordered(scan=scan, age=age), ordered(zoo=kind, mass=L.Dense(3)(age))))
+    converter = Converter(model)
+    assert (converter.input_keys, converter.output_keys) == (["age", "scan"], ["mass", "zoo"])
+    rng = np.random.default_rng(1)
+    data = {"scan": rng.normal(size=(3, 6, 5, 2)).astype("float32"), "age": rng.normal(size=(3, 3)).astype("float32")}
+    expected = model(data, training=False)
+    result = run_grad(converter, data, output_idx={"zoo": [0, 1], "mass": [0, 1, 2]}, ignore_last_act=False)
+    for found, key in zip(result.preds, converter.output_keys, strict=True):
+        np.testing.assert_allclose(found, np.asarray(expected[key]), atol=1e-5)
+    assert Converter(keras.Model([scan, age], kind)).input_keys == ["i1", "i2"]
 
 
 def test_refusals():
