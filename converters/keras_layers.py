@@ -46,6 +46,18 @@ def _only(axis: Any) -> int:
     return int(axis) if isinstance(axis, int) else int(axis[0])
 
 
+def _with_channels_first(write: KerasWriter, call: Call, normalised: Callable[[Value], Value]) -> KerasValue:
+    """Write a normalisation of channels, on whatever axis they are."""
+    x, rank = call.x, len(call.x.dim)
+    axis = _only(call.config["axis"]) % (rank + 1)
+    if axis in (1, rank):
+        moved = axis == rank > 1
+        return KerasValue(normalised(write.ordered(x, moved)), moved)
+    order = [0, axis, *(a for a in range(1, rank + 1) if a != axis)]
+    y = normalised(write.permute(write.plain(x), order))
+    return KerasValue(write.permute(y, [order.index(a) for a in range(rank + 1)]))
+
+
 @reads("BatchNormalization", writes="BatchNorm")
 def _batch_normalization(write: KerasWriter, call: Call) -> KerasValue:
     mean, variance = call.needs("moving_mean"), call.needs("moving_variance")
@@ -54,17 +66,7 @@ def _batch_normalization(write: KerasWriter, call: Call) -> KerasValue:
         "gamma": torch.ones_like(mean) if gamma is None else gamma, "beta": call.weight("beta"), "run_mean": mean,
         "run_var": variance, "eps": float(call.config["epsilon"]),
     }  # fmt: skip
-    x, rank = call.x, len(call.x.dim)
-    axis = _only(call.config["axis"]) % (rank + 1)
-    if axis in (1, rank):
-        moved = axis == rank > 1
-        y = write.ordered(x, moved)
-        return KerasValue(write.layer("BatchNorm", [y], y.shape, **keys), moved)
-    y = write.plain(x)
-    order = [0, axis, *(a for a in range(1, rank + 1) if a != axis)]
-    turned = write.permute(y, order)
-    normalised = write.layer("BatchNorm", [turned], turned.shape, **keys)
-    return KerasValue(write.permute(normalised, [order.index(a) for a in range(rank + 1)]))
+    return _with_channels_first(write, call, lambda x: write.layer("BatchNorm", [x], x.shape, **keys))
 
 
 @reads("Normalization", writes="Scale")
@@ -107,35 +109,34 @@ def _layer_scale(write: KerasWriter, call: Call) -> KerasValue:
 
 @reads("LayerNormalization", "RMSNormalization", writes="Scale Standardize")
 def _layer_normalization(write: KerasWriter, call: Call) -> KerasValue:
-    axes = call.config["axis"]
-    x = write.plain(call.x)
+    given, x = call.config["axis"], write.plain(call.x)
     rank = len(x.shape)
-    axes = sorted(a % rank for a in ([axes] if isinstance(axes, int) else axes))
-    if axes != list(range(axes[0], rank)):
-        raise refuse(call, f"it normalises the axes {axes} of {rank}, which are not the last")
+    axes = sorted({a % rank for a in ([given] if isinstance(given, int) else given)})
+    if 0 in axes:
+        raise refuse(call, "it goes over the batch")
+    kept, eps = rank - len(axes), float(call.config["epsilon"])
     rms = type(call.layer).__name__ == "RMSNormalization"
-    if rms or call.config.get("rms_scaling"):
-        weight, bias = call.weight("scale" if rms else "gamma"), None
-    else:
-        weight, bias = call.weight("gamma"), call.weight("beta")
-    groups = math.prod(x.shape[: axes[0]])
-    center = not (rms or call.config.get("rms_scaling"))
-    y = standardized(write, x, groups, float(call.config["epsilon"]), weight, bias, center=center)
-    return KerasValue(y)
+    if rms and axes != list(range(kept, rank)):
+        raise refuse(call, f"it normalises the axes {axes} of {rank}, and Keras lays its factors along the last")
+    if call.config.get("rms_scaling"):
+        raise refuse(call, "its 'rms_scaling' divides by the deviation alone; Keras has RMSNormalization in its place")
+    weight = call.weight("scale" if rms else "gamma")
+    bias = None if rms else call.weight("beta")
+    order = [*(a for a in range(rank) if a not in axes), *axes]
+    turned = write.permute(x, order)
+    weight, bias = (None if w is None else w.reshape(turned.shape[kept:]) for w in (weight, bias))
+    y = standardized(write, turned, math.prod(turned.shape[:kept]), eps, weight, bias, center=not rms)
+    return KerasValue(write.permute(y, [order.index(a) for a in range(rank)]))
 
 
 @reads("GroupNormalization", writes="Scale Standardize")
 def _group_normalization(write: KerasWriter, call: Call) -> KerasValue:
-    x, rank = call.x, len(call.x.dim)
-    axis = _only(call.config["axis"]) % (rank + 1)
-    if axis not in (1, rank):
-        raise refuse(call, f"it has its channels on axis {axis}")
-    moved = axis == rank > 1
-    y = write.ordered(x, moved)
-    groups = int(call.config["groups"])
-    weight, bias = (per_channel(call.weight(name), y) for name in ("gamma", "beta"))
-    groups = y.dim[0] if groups == -1 else groups
-    return KerasValue(standardized(write, y, groups, float(call.config["epsilon"]), weight, bias), moved)
+    def normalised(x: Value) -> Value:
+        groups = int(call.config["groups"])
+        weight, bias = (per_channel(call.weight(name), x) for name in ("gamma", "beta"))
+        return standardized(write, x, x.dim[0] if groups == -1 else groups, float(call.config["epsilon"]), weight, bias)
+
+    return _with_channels_first(write, call, normalised)
 
 
 @reads("UnitNormalization", writes="Activation Multiply Reduce")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections import OrderedDict
@@ -49,7 +50,8 @@ class Original:
         try:
             return self._call(model, inputs, self.moved_out)
         except Exception as error:  # TensorFlow has no double precision for some operations, for example
-            why = (str(error).strip().splitlines() or [""])[0]  # Keras adds the data
+            lines = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()  # of which Keras makes some bold
+            why = " ".join(line for line in lines[:3] if line)[:300]  # and goes on with the data
             raise RuntimeError(f"the model cannot be run in {_PRECISIONS[inputs[0].dtype]}: {why}") from error
 
     def values(self, inputs: Sequence[Tensor], tensors: Mapping[str, tuple[Any, bool]]) -> dict[str, Tensor]:

@@ -278,7 +278,7 @@ def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
     Raises
     ------
     SpecError
-        If the outputs differ; the message names the first layer that does.
+        If the original cannot be run, or the outputs differ; the message names the first layer that does.
     """
     spec, run = reading.spec, reading.run
     assert run is not None
@@ -295,9 +295,11 @@ def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
         inputs = [x.to(dtype) for x in draws]
         try:
             expected = run([x.clone() for x in inputs])  # a model may change its input in place
-        except RuntimeError:
+        except RuntimeError as error:
             if dtype == torch.float32:
-                raise
+                raise SpecError(
+                    f"The original fails for random inputs of shape {_show(spec.input_dim)}: {error}"
+                ) from error
             continue
         with torch.no_grad():
             found = ConvertedModel(spec, dtype, like=model)(*inputs)

@@ -69,6 +69,15 @@ CASES = {
         lambda x: L.Dense(2)(L.Flatten()(L.ThresholdedReLU(0.3)(L.PReLU()(L.LeakyReLU(0.2)(L.ELU()(x)))))),
     ),
     "normalisation": (SIGNAL, lambda x: L.Dense(2)(L.Flatten()(L.LayerNormalization()(x)))),
+    "normalisation of rows": (
+        IMAGE,
+        lambda x: L.Dense(2)(
+            L.Flatten()(
+                L.GroupNormalization(2, axis=2)(L.LayerNormalization(axis=1)(L.LayerNormalization(axis=(1, 3))(x)))
+            )
+        ),
+    ),
+    "length of 1": (SIGNAL, lambda x: L.Dense(2)(L.Flatten()(L.UnitNormalization(axis=1)(x)))),
     "merging": (
         [(5,), (5,)],
         lambda x, y: L.Dense(2)(L.Concatenate()([L.Add()([x, y]), L.Multiply()([x, y]), L.Maximum()([x, y])])),

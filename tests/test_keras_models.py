@@ -374,9 +374,23 @@ def test_an_activation_of_the_users_own():
         Converter(build((5,), L.Dense(3, activation=relu, name="d")))
 
 
-def test_normalisation_along_axes_that_are_not_the_last():
-    with pytest.raises(ValueError, match=r"'n' \(LayerNormalization\) cannot be converted: .*axes \[1\] of 3"):
-        Converter(build(SIGNAL, lambda x: L.Flatten()(L.LayerNormalization(axis=1, name="n")(x))))
+def test_normalisation_whose_factors_keras_itself_lays_along_other_axes():
+    square = (4, 4)  # elsewhere Keras fails
+    with pytest.raises(ValueError, match=r"'n' \(RMSNormalization\) cannot be converted: .*axes \[1\] of 3"):
+        Converter(build(square, lambda x: L.Flatten()(L.RMSNormalization(axis=1, name="n")(x))))
+
+
+@needs_torch
+def test_a_model_that_keras_itself_cannot_run():
+    model = build(SIGNAL, lambda x: L.Flatten()(L.LayerNormalization(axis=1)(x)))
+    with pytest.raises(ValueError, match=r"The original fails for .*\(3, 11\): .* LayerNormalization\.call.*\[11\]"):
+        Converter(model)
+
+
+@pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
+def test_normalisation_by_the_deviation_alone():
+    with pytest.raises(ValueError, match=r"'n' \(LayerNormalization\) cannot be converted: its 'rms_scaling'"):
+        Converter(build(SIGNAL, lambda x: L.Flatten()(L.LayerNormalization(rms_scaling=True, name="n")(x))))
 
 
 class Own(keras.Model):
