@@ -2,8 +2,9 @@
 
 A functional or sequential model is read from its graph: the calls of its layers, in an order in which each comes
 after those that it needs; a model among the layers is read in the same way, in its place. What each class of layers
-becomes is in the tables of `keras_layers`, `keras_spatial` and `keras_activations`. Nothing of Keras is imported here:
-a model that arrives has brought it.
+becomes is in the tables of `keras_layers`, `keras_operations`, `keras_spatial` and `keras_activations`; a function of
+TensorFlow in a graph of ``tf_keras`` is one of these operations (`keras_tensorflow`). Nothing of Keras is imported
+here: a model that arrives has brought it.
 
 A model of which the graph is not known, because its class has a ``call`` of its own, goes through the PyTorch door if
 its backend is PyTorch.
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from innsight_py.converters import keras_activations, keras_layers, keras_spatial  # noqa: F401 (fill the tables)
+from innsight_py.converters import keras_activations, keras_layers, keras_operations, keras_spatial  # noqa: F401 (fill)
 from innsight_py.converters import torch as torch_door
 from innsight_py.converters.keras_original import (
     Original,
@@ -33,6 +34,7 @@ from innsight_py.converters.keras_original import (
     output_keys,
     rebuilt,
 )
+from innsight_py.converters.keras_tensorflow import as_operation
 from innsight_py.converters.keras_writer import Call, KerasValue, KerasWriter
 from innsight_py.converters.reading import Run, Values
 from innsight_py.converters.writer import Value
@@ -240,6 +242,9 @@ class _Translation:
         seen = {_key(t): replace(known[_key(t)], sole=known[_key(t)].sole and uses[_key(t)] == 1) for t in tensors}
         inputs = tuple(seen[_key(t)] for t in tensors)
         arguments = tuple(_with_values(argument, seen) for argument in _arguments(node))
+        if hasattr(layer, "symbol"):  # a function of TensorFlow, which `tf_keras` takes for a layer
+            named = {key: _with_values(argument, seen) for key, argument in node.call_kwargs.items()}
+            return as_operation(layer, arguments[: len(node.call_args)], named, any(ends))
         config = layer.get_config() if hasattr(layer, "trainable") and not _is_model(layer) else _attributes(layer)
         return Call(layer, config, inputs, arguments, inputs[0].sole, any(ends))
 

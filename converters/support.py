@@ -11,7 +11,7 @@ from typing import Any
 
 from innsight_py.activations import activation_names
 from innsight_py.converters import keras as keras_door  # noqa: F401 (fills the tables)
-from innsight_py.converters import keras_writer
+from innsight_py.converters import keras_tensorflow, keras_writer
 from innsight_py.converters import torch as torch_door  # noqa: F401 (fills the table)
 from innsight_py.converters.torch_writer import WRITES
 from innsight_py.layers import BUILDERS, Layer, pooling
@@ -111,6 +111,9 @@ the backend is PyTorch.
 Activations of Keras: {", ".join(f"`{name}`" for name in sorted(keras_writer.ACTIVATIONS))}.
 
 Operations of `keras.ops` in a functional model: {", ".join(f"`{name}`" for name in sorted(keras_writer.OPERATIONS))}.
+
+Functions of TensorFlow in a functional model of `tf_keras`: operators, slices,
+{", ".join(f"`{name}`" for name in keras_tensorflow.FUNCTIONS)}.
 """
 
 

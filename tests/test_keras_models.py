@@ -353,6 +353,13 @@ def test_a_layer_without_a_translation():
         Converter(model)
 
 
+def test_a_shape_that_mixes_rows():
+    with pytest.raises(
+        ValueError, match=r"'r.*' \(Reshape\) cannot be converted: it makes rows of \(5,\) of rows of \(10,\)"
+    ):
+        Converter(build((10,), lambda x: keras.ops.reshape(x, (-1, 5))))
+
+
 def test_a_layer_of_the_users_own():
     class Dense(L.Dense):  # the name is no promise
         def call(self, inputs):
