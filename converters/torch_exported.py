@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from innsight_py.converters import torch as torch_door
 from innsight_py.converters.reading import Run, Values
+from innsight_py.converters.torch_tracing import quiet
 from innsight_py.spec import SpecError
 
 _TARGET = re.compile(r"torch\.ops\.aten\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+")
@@ -45,7 +46,7 @@ def load(path: Path) -> ExportedProgram:
     try:
         with zipfile.ZipFile(path) as archive:
             _refuse_code(archive, path)
-        with warnings.catch_warnings(), torch_door._quiet():
+        with warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
             program = torch.export.load(path)
     except (OSError, SpecError):
