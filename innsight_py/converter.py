@@ -307,6 +307,7 @@ def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
         wrong = next((n for n, (a, b) in pairs if a.shape != b.shape or _any_differs(a, b, tolerance)), None)
         if wrong is None:
             return
+    assert wrong is not None
     raise SpecError(
         f"{layer_title('Output', wrong, keys)} of the converted model is not the original's: "
         f"{_first_difference(reading, model, inputs)}"
