@@ -2,8 +2,9 @@
 
 A functional or sequential model is read from its graph: the calls of its layers, in an order in which each comes
 after those that it needs; a model among the layers is read in the same way, in its place. What each class of layers
-becomes is in the tables of `keras_layers`, `keras_spatial` and `keras_activations`. Nothing of Keras is imported here:
-a model that arrives has brought it.
+becomes is in the tables of `keras_layers`, `keras_operations`, `keras_spatial` and `keras_activations`; a function of
+TensorFlow in a graph of ``tf_keras`` is one of these operations (`keras_tensorflow`). Nothing of Keras is imported
+here: a model that arrives has brought it.
 
 A model of which the graph is not known, because its class has a ``call`` of its own, goes through the PyTorch door if
 its backend is PyTorch.
@@ -20,17 +21,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from innsight_py.converters import keras_activations, keras_layers, keras_spatial  # noqa: F401 (fill the tables)
+from innsight_py.converters import keras_activations, keras_layers, keras_operations, keras_spatial  # noqa: F401 (fill)
 from innsight_py.converters import torch as torch_door
 from innsight_py.converters.keras_original import (
     Original,
     framework,
     has_channels_first,
     history,
+    input_keys,
     input_structure,
     leaves,
+    output_keys,
     rebuilt,
 )
+from innsight_py.converters.keras_tensorflow import as_operation
 from innsight_py.converters.keras_writer import Call, KerasValue, KerasWriter
 from innsight_py.converters.reading import Run, Values
 from innsight_py.converters.writer import Value
@@ -186,6 +190,7 @@ class _Translation:
         self.dims = [x.value.dim for x in inputs]
         self.tensors: dict[str, tuple[Any, bool]] = {}  # of the outermost graph: by the name of the layer
         self.results = self._graph(model, inputs, "", [True] * len(model.outputs))
+        self.keys = {"input_keys": input_keys(model), "output_keys": output_keys(model)}
 
     def spec(self) -> dict[str, Any]:
         """Return the model spec."""
@@ -193,7 +198,8 @@ class _Translation:
         for x in self.results:
             outputs.append(self.write.as_output(x.value, outputs))
         layers = self.write.needed(outputs)
-        return {"input_dim": self.dims, "layers": layers, "outputs": outputs, "channels_first": not self.moved}
+        spec = {"input_dim": self.dims, "layers": layers, "outputs": outputs, "channels_first": not self.moved}
+        return spec | self.keys
 
     def _graph(
         self, model: Any, inputs: Sequence[KerasValue], prefix: str, ends: Sequence[bool]
@@ -236,6 +242,9 @@ class _Translation:
         seen = {_key(t): replace(known[_key(t)], sole=known[_key(t)].sole and uses[_key(t)] == 1) for t in tensors}
         inputs = tuple(seen[_key(t)] for t in tensors)
         arguments = tuple(_with_values(argument, seen) for argument in _arguments(node))
+        if hasattr(layer, "symbol"):  # a function of TensorFlow, which `tf_keras` takes for a layer
+            named = {key: _with_values(argument, seen) for key, argument in node.call_kwargs.items()}
+            return as_operation(layer, arguments[: len(node.call_args)], named, any(ends))
         config = layer.get_config() if hasattr(layer, "trainable") and not _is_model(layer) else _attributes(layer)
         return Call(layer, config, inputs, arguments, inputs[0].sole, any(ends))
 

@@ -18,7 +18,6 @@ from innsight_py.converters.keras_writer import (
     KerasWriter,
     Reader,
     as_tensor,
-    elementwise,
     reads,
     refuse,
 )
@@ -46,6 +45,18 @@ def _only(axis: Any) -> int:
     return int(axis) if isinstance(axis, int) else int(axis[0])
 
 
+def _with_channels_first(write: KerasWriter, call: Call, normalised: Callable[[Value], Value]) -> KerasValue:
+    """Write a normalisation of channels, on whatever axis they are."""
+    x, rank = call.x, len(call.x.dim)
+    axis = _only(call.config["axis"]) % (rank + 1)
+    if axis in (1, rank):
+        moved = axis == rank > 1
+        return KerasValue(normalised(write.ordered(x, moved)), moved)
+    order = [0, axis, *(a for a in range(1, rank + 1) if a != axis)]
+    y = normalised(write.permute(write.plain(x), order))
+    return KerasValue(write.permute(y, [order.index(a) for a in range(rank + 1)]))
+
+
 @reads("BatchNormalization", writes="BatchNorm")
 def _batch_normalization(write: KerasWriter, call: Call) -> KerasValue:
     mean, variance = call.needs("moving_mean"), call.needs("moving_variance")
@@ -54,17 +65,7 @@ def _batch_normalization(write: KerasWriter, call: Call) -> KerasValue:
         "gamma": torch.ones_like(mean) if gamma is None else gamma, "beta": call.weight("beta"), "run_mean": mean,
         "run_var": variance, "eps": float(call.config["epsilon"]),
     }  # fmt: skip
-    x, rank = call.x, len(call.x.dim)
-    axis = _only(call.config["axis"]) % (rank + 1)
-    if axis in (1, rank):
-        moved = axis == rank > 1
-        y = write.ordered(x, moved)
-        return KerasValue(write.layer("BatchNorm", [y], y.shape, **keys), moved)
-    y = write.plain(x)
-    order = [0, axis, *(a for a in range(1, rank + 1) if a != axis)]
-    turned = write.permute(y, order)
-    normalised = write.layer("BatchNorm", [turned], turned.shape, **keys)
-    return KerasValue(write.permute(normalised, [order.index(a) for a in range(rank + 1)]))
+    return _with_channels_first(write, call, lambda x: write.layer("BatchNorm", [x], x.shape, **keys))
 
 
 @reads("Normalization", writes="Scale")
@@ -73,10 +74,10 @@ def _normalization(write: KerasWriter, call: Call) -> KerasValue:
     deviation = variance.sqrt().clamp(min=1e-7)  # Keras's own smallest number
     inverted = bool(call.config.get("invert", False))
     factor, shift = (deviation, mean) if inverted else (1 / deviation, -mean / deviation)
-    return _scaled(write, call.x, factor, shift)
+    return scaled(write, call.x, factor, shift)
 
 
-def _scaled(write: KerasWriter, x: KerasValue, factor: Tensor, shift: Tensor) -> KerasValue:
+def scaled(write: KerasWriter, x: KerasValue, factor: Tensor, shift: Tensor) -> KerasValue:
     """Write ``factor x + shift``, of constants that broadcast against Keras's order of axes."""
     if not x.moved:
         return KerasValue(write.scale(x.value, factor, shift))
@@ -97,45 +98,44 @@ def _rescaling(write: KerasWriter, call: Call) -> KerasValue:
     factor, shift = (as_tensor(call.config[key]).double() for key in ("scale", "offset"))
     if factor.dim() and not call.is_legacy and sys.modules["keras"].config.image_data_format() == "channels_first":
         factor = factor.reshape(*factor.shape, *[1] * (3 - factor.dim()))
-    return _scaled(write, call.x, factor, shift)
+    return scaled(write, call.x, factor, shift)
 
 
 @reads("LayerScale", writes="Scale")
 def _layer_scale(write: KerasWriter, call: Call) -> KerasValue:
-    return _scaled(write, call.x, call.needs("gamma"), torch.zeros(()))
+    return scaled(write, call.x, call.needs("gamma"), torch.zeros(()))
 
 
 @reads("LayerNormalization", "RMSNormalization", writes="Scale Standardize")
 def _layer_normalization(write: KerasWriter, call: Call) -> KerasValue:
-    axes = call.config["axis"]
-    x = write.plain(call.x)
+    given, x = call.config["axis"], write.plain(call.x)
     rank = len(x.shape)
-    axes = sorted(a % rank for a in ([axes] if isinstance(axes, int) else axes))
-    if axes != list(range(axes[0], rank)):
-        raise refuse(call, f"it normalises the axes {axes} of {rank}, which are not the last")
+    axes = sorted({a % rank for a in ([given] if isinstance(given, int) else given)})
+    if 0 in axes:
+        raise refuse(call, "it goes over the batch")
+    kept, eps = rank - len(axes), float(call.config["epsilon"])
     rms = type(call.layer).__name__ == "RMSNormalization"
-    if rms or call.config.get("rms_scaling"):
-        weight, bias = call.weight("scale" if rms else "gamma"), None
-    else:
-        weight, bias = call.weight("gamma"), call.weight("beta")
-    groups = math.prod(x.shape[: axes[0]])
-    center = not (rms or call.config.get("rms_scaling"))
-    y = standardized(write, x, groups, float(call.config["epsilon"]), weight, bias, center=center)
-    return KerasValue(y)
+    if rms and axes != list(range(kept, rank)):
+        raise refuse(call, f"it normalises the axes {axes} of {rank}, and Keras lays its factors along the last")
+    if call.config.get("rms_scaling"):
+        raise refuse(call, "its 'rms_scaling' divides by the deviation alone; Keras has RMSNormalization in its place")
+    weight = call.weight("scale" if rms else "gamma")
+    bias = None if rms else call.weight("beta")
+    order = [*(a for a in range(rank) if a not in axes), *axes]
+    turned = write.permute(x, order)
+    weight, bias = (None if w is None else w.reshape(turned.shape[kept:]) for w in (weight, bias))
+    y = standardized(write, turned, math.prod(turned.shape[:kept]), eps, weight, bias, center=not rms)
+    return KerasValue(write.permute(y, [order.index(a) for a in range(rank)]))
 
 
 @reads("GroupNormalization", writes="Scale Standardize")
 def _group_normalization(write: KerasWriter, call: Call) -> KerasValue:
-    x, rank = call.x, len(call.x.dim)
-    axis = _only(call.config["axis"]) % (rank + 1)
-    if axis not in (1, rank):
-        raise refuse(call, f"it has its channels on axis {axis}")
-    moved = axis == rank > 1
-    y = write.ordered(x, moved)
-    groups = int(call.config["groups"])
-    weight, bias = (per_channel(call.weight(name), y) for name in ("gamma", "beta"))
-    groups = y.dim[0] if groups == -1 else groups
-    return KerasValue(standardized(write, y, groups, float(call.config["epsilon"]), weight, bias), moved)
+    def normalised(x: Value) -> Value:
+        groups = int(call.config["groups"])
+        weight, bias = (per_channel(call.weight(name), x) for name in ("gamma", "beta"))
+        return standardized(write, x, x.dim[0] if groups == -1 else groups, float(call.config["epsilon"]), weight, bias)
+
+    return _with_channels_first(write, call, normalised)
 
 
 @reads("UnitNormalization", writes="Activation Multiply Reduce")
@@ -174,10 +174,12 @@ def _reshape(write: KerasWriter, call: Call) -> KerasValue:
     x = write.plain(call.x)
     target = call.config["target_shape"] if "target_shape" in call.config else call.config["newshape"][1:]
     shape = [int(n) for n in target]
-    total = math.prod(x.shape)
+    size = math.prod(x.shape)
     if -1 in shape:
         rest = -math.prod(shape)
-        shape[shape.index(-1)] = total // rest
+        shape[shape.index(-1)] = size // rest
+    if math.prod(shape) != size:
+        raise refuse(call, f"it makes rows of {tuple(shape)} of rows of {call.x.dim}")
     return KerasValue(write.reshape(x, (1, *shape)))
 
 
@@ -197,25 +199,14 @@ def _repeat_vector(write: KerasWriter, call: Call) -> KerasValue:
 
 @reads("Concatenate", writes="Concatenate", operations=("Concatenate",))
 def _concatenate(write: KerasWriter, call: Call) -> KerasValue:
+    if int(call.config["axis"]) % (len(call.x.dim) + 1) == 0:
+        raise refuse(call, "it joins the rows of batches")
     values, moved = write.aligned(call.inputs)
     probe = replace(call.x, value=values[0], moved=moved)
     axis = write.axis_of(probe, int(call.config["axis"]))
     shape = list(values[0].shape)
     shape[axis] = sum(value.shape[axis] for value in values)
     return KerasValue(write.layer("Concatenate", values, tuple(shape), axis=axis), moved)
-
-
-@reads(operations=("Stack",))
-def _stack(write: KerasWriter, call: Call) -> KerasValue:
-    values = [write.plain(x) for x in call.inputs]
-    rank = len(values[0].shape) + 1
-    axis = int(call.config.get("axis", 0)) % rank
-    if axis == 0:
-        raise refuse(call, "it changes the axis of the batch")
-    shape = values[0].shape
-    parts = [write.reshape(value, (*shape[:axis], 1, *shape[axis:])) for value in values]
-    joined = (*shape[:axis], len(parts), *shape[axis:])
-    return KerasValue(write.layer("Concatenate", parts, joined, axis=axis))
 
 
 def _spread_ranks(write: KerasWriter, call: Call) -> tuple[list[Value], bool]:
@@ -233,11 +224,13 @@ def _merged(combine: Callable[[KerasWriter, list[Value]], Value]) -> Reader:
     return read
 
 
-def _sum(write: KerasWriter, values: list[Value]) -> Value:
+def total(write: KerasWriter, values: list[Value]) -> Value:
+    """Write the sum of values."""
     return write.add_values(values)
 
 
-def _difference(write: KerasWriter, values: list[Value]) -> Value:
+def difference(write: KerasWriter, values: list[Value]) -> Value:
+    """Write the first of two values minus the second."""
     return write.add_values([values[0], write.scale(values[1], -1)])
 
 
@@ -245,30 +238,33 @@ def _mean(write: KerasWriter, values: list[Value]) -> Value:
     return write.scale(write.add_values(values), 1 / len(values))
 
 
-def _product(write: KerasWriter, values: list[Value]) -> Value:
+def product(write: KerasWriter, values: list[Value]) -> Value:
+    """Write the product of values, entry by entry."""
     result = values[0]
     for value in values[1:]:
         result = write.multiply(result, value)
     return result
 
 
-def _largest(write: KerasWriter, values: list[Value]) -> Value:
+def largest(write: KerasWriter, values: list[Value]) -> Value:
+    """Write the largest of values, entry by entry."""
     result = values[0]
     for value in values[1:]:
         result = larger(write, (result, value), broadcast(result.shape, value.shape))
     return result
 
 
-def _smallest(write: KerasWriter, values: list[Value]) -> Value:
-    return write.scale(_largest(write, [write.scale(value, -1) for value in values]), -1)
+def smallest(write: KerasWriter, values: list[Value]) -> Value:
+    """Write the smallest of values, entry by entry."""
+    return write.scale(largest(write, [write.scale(value, -1) for value in values]), -1)
 
 
-reads("Add", writes="Add")(_merged(_sum))
-reads("Subtract", writes="Add Scale")(_merged(_difference))
+reads("Add", writes="Add")(_merged(total))
+reads("Subtract", writes="Add Scale")(_merged(difference))
 reads("Average", writes="Add Scale")(_merged(_mean))
-reads("Multiply", writes="Multiply")(_merged(_product))
-reads("Maximum", writes="Concatenate GlobalPooling Take")(_merged(_largest))
-reads("Minimum", writes="Concatenate GlobalPooling Scale Take")(_merged(_smallest))
+reads("Multiply", writes="Multiply")(_merged(product))
+reads("Maximum", writes="Concatenate GlobalPooling Take")(_merged(largest))
+reads("Minimum", writes="Concatenate GlobalPooling Scale Take")(_merged(smallest))
 
 
 @reads("CustomScaleLayer", writes="Add Scale")
@@ -296,174 +292,6 @@ def _dot(write: KerasWriter, call: Call) -> KerasValue:
     product = matrix_product(write, left, right, (1, math.prod(rows), math.prod(columns)))
     assert product is not None
     return KerasValue(write.reshape(product, (1, *rows, *columns) if rows or columns else (1, 1)))
-
-
-# -- operations with constants ---------------------------------------------------------------------------------------
-
-
-_ZERO, _ONE = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-
-
-def _constant(call: Call) -> tuple[Tensor, bool] | None:
-    """Return the argument that is no value of the model, and whether it comes after the value; None for two values."""
-    if len(call.inputs) == 2:
-        return None
-    last = isinstance(call.arguments[0], KerasValue)
-    try:
-        return as_tensor(call.arguments[1 if last else 0]).double(), last
-    except (TypeError, ValueError, IndexError):
-        raise refuse(call, "its arguments are neither values of the model nor numbers") from None
-
-
-def _pair(write: KerasWriter, call: Call) -> tuple[list[Value], bool]:
-    if len({len(x.dim) for x in call.inputs}) > 1:
-        raise refuse(call, "its two values have different numbers of axes")
-    return write.aligned(call.inputs)
-
-
-def _linear(
-    combine: Callable[[KerasWriter, list[Value]], Value], scaled: Callable[[Tensor, bool], tuple[Tensor, Tensor]]
-) -> Reader:
-    """Build the reader of ``x + y`` and the like; `scaled` gives factor and shift for a constant on either side."""
-
-    def read(write: KerasWriter, call: Call) -> KerasValue:
-        given = _constant(call)
-        if given is not None:
-            return _scaled(write, call.x, *scaled(*given))
-        values, moved = _pair(write, call)
-        return KerasValue(combine(write, values), moved)
-
-    return read
-
-
-reads(operations=("Add",))(_linear(_sum, lambda c, last: (_ONE, c)))
-reads(operations=("Subtract",))(_linear(_difference, lambda c, last: (_ONE, -c) if last else (-_ONE, c)))
-reads(operations=("Multiply",))(_linear(_product, lambda c, last: (c, _ZERO)))
-
-
-def _bounded(combine: Callable[[KerasWriter, list[Value]], Value], bound: str) -> Reader:
-    """Build the reader of the larger or the smaller of two values, or of a value and a number."""
-
-    def read(write: KerasWriter, call: Call) -> KerasValue:
-        given = _constant(call)
-        if given is None:
-            values, moved = _pair(write, call)
-            return KerasValue(combine(write, values), moved)
-        if given[0].numel() != 1:
-            raise refuse(call, "it compares with an array")
-        return elementwise(write, call, "clamp", **{bound: float(given[0])})
-
-    return read
-
-
-reads(operations=("Maximum",))(_bounded(_largest, "min"))
-reads(operations=("Minimum",))(_bounded(_smallest, "max"))
-
-
-@reads(operations=("Clip",))
-def _clip(write: KerasWriter, call: Call) -> KerasValue:
-    bounds = {"min": call.config.get("x_min"), "max": call.config.get("x_max")}
-    return elementwise(write, call, "clamp", **{key: float(v) for key, v in bounds.items() if v is not None})
-
-
-@reads(operations=("Power",))
-def _power(write: KerasWriter, call: Call) -> KerasValue:
-    given = _constant(call)
-    if given is None or not given[1] or given[0].numel() != 1:
-        raise refuse(call, "its exponent is no number")
-    return elementwise(write, call, "pow", exponent=float(given[0]))
-
-
-@reads(operations=("GetItem",))
-def _get_item(write: KerasWriter, call: Call) -> KerasValue:
-    """Write ``x[:, 2:5, ..., ::-1]``."""
-    x = write.plain(call.x)
-    key = call.arguments[1] if len(call.arguments) > 1 else call.config.get("key")
-    entries: list[Any] = list(key) if isinstance(key, tuple | list) else [key]
-    if Ellipsis in entries:
-        at = entries.index(Ellipsis)
-        missing = len(x.shape) - sum(entry is not None for entry in entries) + 1
-        entries[at : at + 1] = [slice(None)] * missing
-    if not all(isinstance(e, slice | int) for e in entries) or not entries or entries[0] != slice(None):
-        raise refuse(call, f"its index {key} is not made of numbers and slices behind the batch")
-    shape = [1]
-    for axis, entry in enumerate(entries[1:], start=1):
-        n = x.shape[axis]
-        positions = [entry % n] if isinstance(entry, int) else list(range(n)[entry])
-        if not positions:
-            raise refuse(call, f"its index {key} takes nothing")
-        x = write.take(x, axis, positions)
-        shape += [] if isinstance(entry, int) else [len(positions)]
-    shape += x.shape[len(entries) :]
-    return KerasValue(write.reshape(x, tuple(shape) if len(shape) > 1 else (1, 1)))
-
-
-@reads(operations=("Mean", "Sum"))
-def _reduce(write: KerasWriter, call: Call) -> KerasValue:
-    axis, x = call.config.get("axis"), write.plain(call.x)
-    axes = [axis] if isinstance(axis, int) else list(axis or ())
-    if not axes or any(a % len(x.shape) == 0 for a in axes):
-        raise refuse(call, "it goes over the batch")
-    method = type(call.layer).__name__.lower()
-    return KerasValue(write.reduce(x, method, axes, bool(call.config.get("keepdims"))))
-
-
-@reads(operations=("Transpose",))
-def _transpose(write: KerasWriter, call: Call) -> KerasValue:
-    axes = call.config.get("axes")
-    if axes is None or axes[0] != 0:
-        raise refuse(call, "it moves the batch")
-    return KerasValue(write.permute(write.plain(call.x), list(axes)))
-
-
-@reads(operations=("ExpandDims", "Squeeze"))
-def _ones(write: KerasWriter, call: Call) -> KerasValue:
-    x, axis = write.plain(call.x), call.config.get("axis")
-    shape = list(x.shape)
-    axes = [axis] if isinstance(axis, int) else list(axis or ())
-    more = type(call.layer).__name__ == "ExpandDims"
-    axes = [a % (len(shape) + more) for a in axes]
-    if not axes or 0 in axes:
-        raise refuse(call, "it changes the axis of the batch")
-    if more:
-        shape.insert(axes[0], 1)
-    else:
-        shape = [n for i, n in enumerate(shape) if i not in axes]
-    return KerasValue(write.reshape(x, tuple(shape)))
-
-
-@reads(operations=("Matmul",))
-def _matmul(write: KerasWriter, call: Call) -> KerasValue:
-    given = _constant(call)
-    if given is None:
-        left, right = (write.plain(x) for x in call.inputs)
-        if len(left.shape) != len(right.shape) or len(left.shape) < 3:
-            raise refuse(call, "its two values are not matrices")
-        product = matrix_product(write, left, right, (*left.shape[:-1], right.shape[-1]))
-        assert product is not None
-        return KerasValue(product)
-    if not given[1] or given[0].dim() != 2:
-        raise refuse(call, "its constant is no matrix on the right")
-    x = write.plain(call.x)
-    return KerasValue(write.layer("Dense", [x], (*x.shape[:-1], given[0].shape[1]), weight=given[0].T))
-
-
-@reads(operations=("Divide", "TrueDivide"))
-def _divide(write: KerasWriter, call: Call) -> KerasValue:
-    given = _constant(call)
-    if given is not None and given[1]:
-        return _scaled(write, call.x, 1 / given[0], _ZERO)
-    below = call.inputs[-1]
-    inverse = replace(below, value=write.activation(below.value, "reciprocal"))
-    if given is not None:
-        return _scaled(write, inverse, given[0], _ZERO)
-    values, moved = _pair(write, replace(call, inputs=(call.x, inverse)))
-    return KerasValue(write.multiply(*values), moved)
-
-
-@reads(operations=("Negative",))
-def _negative(write: KerasWriter, call: Call) -> KerasValue:
-    return _scaled(write, call.x, -_ONE, _ZERO)
 
 
 # -- identities at prediction time -----------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from innsight_py.converters.keras_writer import as_array
-from innsight_py.spec import SpecError
+from innsight_py.keys import unique_keys
 
 _PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -48,7 +50,9 @@ class Original:
         try:
             return self._call(model, inputs, self.moved_out)
         except Exception as error:  # TensorFlow has no double precision for some operations, for example
-            raise RuntimeError(f"the model cannot be run in {_PRECISIONS[inputs[0].dtype]}: {error}") from error
+            lines = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()  # of which Keras makes some bold
+            why = " ".join(line for line in lines[:3] if line)[:300]  # and goes on with the data
+            raise RuntimeError(f"the model cannot be run in {_PRECISIONS[inputs[0].dtype]}: {why}") from error
 
     def values(self, inputs: Sequence[Tensor], tensors: Mapping[str, tuple[Any, bool]]) -> dict[str, Tensor]:
         """Return the values of layers for one row; `tensors` has each symbolic tensor, and whether it is moved."""
@@ -65,7 +69,7 @@ class Original:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             out = model(_packed(model, arrays), training=False)
-        found = [torch.from_numpy(as_array(leaf).copy()) for leaf in leaves(out)]
+        found = [torch.from_numpy(as_array(leaf).copy()) for leaf in _unpacked(model, out)]
         return [x.movedim(-1, 1) if moved else x for x, moved in zip(found, moved_out, strict=True)]
 
     def _in(self, dtype: torch.dtype) -> Any:
@@ -176,15 +180,61 @@ def input_structure(model: Any) -> Any:
     return getattr(model, "_nested_inputs", None) if structure is None else structure
 
 
+def _output_structure(model: Any) -> Any:
+    structure = getattr(model, "_outputs_struct", None)
+    return getattr(model, "_nested_outputs", None) if structure is None else structure
+
+
+def input_keys(model: Any) -> list[str]:
+    """Return the names of a model's inputs, in its own order: keys of the dict that it takes, or names of layers."""
+    return _keys(model.inputs, input_structure(model))
+
+
+def output_keys(model: Any) -> list[str]:
+    """Return the names of a model's outputs, in its own order: keys of the dict that it returns, or names of layers."""
+    return _keys(model.outputs, _output_structure(model))
+
+
+def _keys(tensors: Sequence[Any], structure: Any) -> list[str]:
+    names = _by_key(tensors, structure)
+    return unique_keys([str(history(t)[0].name) for t in tensors] if names is None else map(str, names))
+
+
+def _by_key(tensors: Sequence[Any], structure: Any) -> list[Any] | None:
+    """Return the keys of a dict of tensors in the order of a list of them; None if it is no such dict."""
+    if not isinstance(structure, Mapping) or len(structure) != len(tensors):
+        return None
+    left = {key: structure[key] for key in sorted(structure)}
+    names = []
+    for tensor in tensors:
+        key = next((key for key, other in left.items() if other is tensor), None)
+        if key is None:
+            return None
+        names.append(key)
+        del left[key]
+    return names
+
+
 def _packed(model: Any, arrays: list[np.ndarray]) -> Any:
     """Return inputs in the structure that a model takes them in."""
+    by_tensor = {id(tensor): array for tensor, array in zip(model.inputs, arrays, strict=True)}
+
+    def fill(structure: Any) -> Any:
+        if isinstance(structure, Mapping):
+            filled = ((key, fill(entry)) for key, entry in structure.items())
+            return OrderedDict(filled) if isinstance(structure, OrderedDict) else dict(filled)  # Keras tells them apart
+        if isinstance(structure, list | tuple):
+            return [fill(entry) for entry in structure]
+        return by_tensor[id(structure)]
+
     structure = input_structure(model)
-    if isinstance(structure, dict):
-        by_tensor = {id(tensor): array for tensor, array in zip(model.inputs, arrays, strict=True)}
-        if all(id(tensor) in by_tensor for tensor in structure.values()):
-            return {key: by_tensor[id(tensor)] for key, tensor in structure.items()}
-        raise SpecError("The Keras model takes its inputs in a nested structure; it needs a list or a dict of them.")
-    return list(arrays) if isinstance(structure, list | tuple) or len(arrays) > 1 else arrays[0]
+    return arrays[0] if structure is None else fill(structure)
+
+
+def _unpacked(model: Any, out: Any) -> list[Any]:
+    """Return outputs in the order in which a model lists them."""
+    names = _by_key(model.outputs, _output_structure(model))
+    return list(leaves(out)) if names is None else [out[name] for name in names]
 
 
 def leaves(value: Any) -> Iterator[Any]:

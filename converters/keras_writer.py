@@ -65,6 +65,8 @@ class Call:
         Whether nothing else sees the first input, so that an activation may become a part of its layer.
     is_output : bool
         Whether the result is an output of the model.
+    operation : str, optional
+        The operation that the layer is, where it is a layer by its class only (a function of TensorFlow).
     """
 
     layer: Any
@@ -73,6 +75,12 @@ class Call:
     arguments: tuple[Any, ...] = ()
     merges: bool = False
     is_output: bool = False
+    operation: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The class of the layer or operation."""
+        return self.operation or type(self.layer).__name__
 
     @property
     def x(self) -> KerasValue:
@@ -216,8 +224,8 @@ class KerasWriter(Writer):
         SpecError
             If there is no translation; the message lists the layers that have one.
         """
-        is_layer = hasattr(call.layer, "trainable")
-        kind = type(call.layer).__name__
+        is_layer = hasattr(call.layer, "trainable") and call.operation is None
+        kind = call.kind
         reader = (LAYERS if is_layer else OPERATIONS).get(kind) if _is_of_framework(type(call.layer)) else None
         if reader is None:
             what = "layer" if is_layer else "operation"

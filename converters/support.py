@@ -11,7 +11,7 @@ from typing import Any
 
 from innsight_py.activations import activation_names
 from innsight_py.converters import keras as keras_door  # noqa: F401 (fills the tables)
-from innsight_py.converters import keras_writer
+from innsight_py.converters import keras_tensorflow, keras_writer
 from innsight_py.converters import torch as torch_door  # noqa: F401 (fills the table)
 from innsight_py.converters.torch_writer import WRITES
 from innsight_py.layers import BUILDERS, Layer, pooling
@@ -102,15 +102,18 @@ becomes an `Operator` layer. In-place forms are read as the plain ones.
 
 ## Keras layers
 
-Keras 3 on every backend, and `tf_keras`. A layer or an operation that is not named here is refused by its name; models
-among the layers are read in the same way. Models of a class with a `call` of its own go through the PyTorch door, if
-the backend is PyTorch.
+Keras 3 on every backend (the tests run on PyTorch and TensorFlow, and were run on JAX), and `tf_keras`. A layer or an
+operation that is not named here is refused by its name; models among the layers are read in the same way. Models of a
+class with a `call` of its own go through the PyTorch door, if the backend is PyTorch.
 
 {keras_table()}
 
 Activations of Keras: {", ".join(f"`{name}`" for name in sorted(keras_writer.ACTIVATIONS))}.
 
 Operations of `keras.ops` in a functional model: {", ".join(f"`{name}`" for name in sorted(keras_writer.OPERATIONS))}.
+
+Functions of TensorFlow in a functional model of `tf_keras`: operators, slices,
+{", ".join(f"`{name}`" for name in keras_tensorflow.FUNCTIONS)}.
 """
 
 

@@ -14,14 +14,10 @@ The user's module is never touched: a copy of it is put into evaluation mode and
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
+import inspect
 import operator
-import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,12 +28,19 @@ from torch.utils._pytree import tree_leaves
 from innsight_py._checks import warn
 from innsight_py.converters import torch_arithmetic, torch_operators, torch_structure  # noqa: F401 (fill the table)
 from innsight_py.converters.reading import Run, Values
+from innsight_py.converters.torch_tracing import (
+    is_mutable,
+    module_of,
+    place_of,
+    precision_of,
+    trace,
+    without_fast_path,
+)
 from innsight_py.converters.torch_writer import (
     SHAPE_LAYERS,
     TABLE,
     WRITES,
     Operator,
-    operator_name,
     refuse,
     without_one,
 )
@@ -72,12 +75,14 @@ def read(model: nn.Module, input_dim: tuple[tuple[int, ...], ...] | None) -> tup
     if input_dim is None:
         raise ValueError("Argument 'input_dim': a PyTorch module does not know the shape of its inputs; give it.")
     _warn_of_training(model)
-    return read_private(private_copy(model), input_dim)
+    spec, run, values = read_private(private_copy(model), input_dim)
+    keys = _input_keys(model, len(input_dim))
+    return (spec if keys is None else spec | {"input_keys": keys}), run, values
 
 
 def read_private(copied: nn.Module, input_dim: tuple[tuple[int, ...], ...]) -> tuple[dict[str, Any], Run, Values]:
     """Trace a module as `read` does, without a copy; `run` changes its precision."""
-    program = _trace(copied, input_dim)
+    program = trace(copied, input_dim)
     try:
         translation = _Translation(program, input_dim)
     except GuardOnDataDependentSymNode:
@@ -88,11 +93,11 @@ def read_private(copied: nn.Module, input_dim: tuple[tuple[int, ...], ...]) -> t
         ) from None
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        with torch.no_grad(), _without_fast_path():
+        with torch.no_grad(), without_fast_path():
             out = copied.to(inputs[0].dtype)(*inputs)
         return [leaf if leaf.dim() > 1 else leaf.unsqueeze(-1) for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
 
-    dtype = _dtype(copied)
+    dtype = precision_of(copied)
 
     def values(inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         copied.to(dtype)
@@ -101,8 +106,24 @@ def read_private(copied: nn.Module, input_dim: tuple[tuple[int, ...], ...]) -> t
     return translation.spec(), run, values
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+def _input_keys(model: nn.Module, n: int) -> list[str] | None:
+    """Return the names of the arguments that a module takes its inputs in; None if they have none."""
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())[:n]
+    except (TypeError, ValueError):  # written in C
+        return None
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return named if len(named) == n else None
+
+
+def _output_keys(program: torch.export.ExportedProgram, n: int) -> list[str] | None:
+    """Return the keys of the dict, or the fields of the named tuple, that a module returns; None for anything else."""
+    structure = program.call_spec.out_spec
+    if structure is None or structure.num_children != n or structure.num_leaves != n:
+        return None
+    keys = getattr(structure.context, "_fields", structure.context)  # a named tuple's class, or a dict's keys
+    named = isinstance(keys, list | tuple) and len(keys) == n and all(isinstance(key, str) for key in keys)
+    return list(keys) if named else None
 
 
 def _warn_of_training(model: nn.Module) -> None:
@@ -132,110 +153,6 @@ def private_copy(model: nn.Module) -> nn.Module:
     half = any(p.dtype in (torch.float16, torch.bfloat16) for p in copied.parameters())
     copied = copied.cpu().eval().requires_grad_(False)
     return copied.float() if half else copied
-
-
-@contextlib.contextmanager
-def _without_fast_path() -> Iterator[None]:
-    """Let attention layers run as they are written, not as one fused operator of their own."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what torch.export logs on its way to an error from the user, who gets the error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _trace(model: nn.Module, input_dim: Sequence[tuple[int, ...]]) -> torch.export.ExportedProgram:
-    """Export a module for one instance, and decompose what the table does not have."""
-    examples = tuple(torch.zeros(1, *dim, dtype=_dtype(model)) for dim in input_dim)
-    with warnings.catch_warnings(), _without_fast_path(), _quiet():
-        warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
-        try:
-            program = torch.export.export(model, examples, strict=False)
-            _refuse_detached_changes(program)
-            if _can_be_read(program):
-                return program
-            decompositions = torch.export.default_decompositions()
-            for op in [op for op in decompositions if op.name() in TABLE]:
-                del decompositions[op]
-            decomposed: torch.export.ExportedProgram = program.run_decompositions(decompositions)
-            return decomposed
-        except SpecError:
-            raise
-        except Exception as error:  # torch.export raises whatever the module's code runs into
-            _check_shapes(model, examples, input_dim)
-            first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            raise SpecError(
-                f"torch.export cannot trace the module for one instance of shape {list(input_dim)}: "
-                f"{type(error).__name__}: {first}. Control flow that depends on the data, and inputs that are not "
-                "floating-point numbers, cannot be converted; explain the part of the module behind them instead."
-            ) from error
-
-
-def _check_shapes(model: nn.Module, examples: Sequence[Tensor], input_dim: Sequence[tuple[int, ...]]) -> None:
-    """Say so where the module cannot run on inputs of these shapes at all, traced or not."""
-    try:
-        with torch.no_grad():
-            model(*examples)
-    except Exception as error:
-        raise SpecError(
-            f"The module cannot run on one instance of shape {list(input_dim)}: {str(error).strip().splitlines()[0]}. "
-            "'input_dim' is channels first and without the batch axis. Inputs are floating-point numbers: where the "
-            "module takes others, explain the part of the module behind them instead."
-        ) from error
-
-
-def _refuse_detached_changes(program: torch.export.ExportedProgram) -> None:
-    """Refuse a change in place through ``detach()``: it changes values, but not the gradient."""
-    for node in program.graph.nodes:
-        if node.target is torch.ops.aten.detach.default and any(_is_mutable(user) for user in node.users):
-            raise SpecError(
-                f"The module cannot be converted: at {_place(node)} a detached tensor is changed in place, "
-                "which changes values without their gradient."
-            )
-
-
-def _can_be_read(program: torch.export.ExportedProgram) -> bool:
-    """Tell whether every operator has an entry, and those that work in place change nothing but what they are given."""
-
-    def is_view(node: fx.Node) -> bool:
-        if node.target is operator.getitem:  # a part of a split, for example
-            return True
-        returns = node.target._schema.returns if isinstance(node.target, torch._ops.OpOverload) else []
-        several = any(str(r.type) == "List[Tensor]" for r in returns)
-        return several or any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
-
-    for node in program.graph.nodes:
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
-            continue
-        if node.meta.get("val") is not None and operator_name(node) not in TABLE and not _is_constant(node):
-            return False
-        if node.target._schema.is_mutable:
-            changed = node.args[0]
-            if not isinstance(changed, fx.Node) or is_view(changed) or any(is_view(user) for user in changed.users):
-                return False
-    return True
-
-
-def _is_mutable(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _is_constant(node: fx.Node) -> bool:
-    """Tell whether a value is computed from no tensor at all (an ``arange``, for example)."""
-    return not node.all_input_nodes
 
 
 class _Translation(Writer):
@@ -284,7 +201,9 @@ class _Translation(Writer):
             if not value.dim:
                 value = self.reshape(value, (1, 1))
             outputs.append(self.as_output(value, outputs))
-        return {"input_dim": list(self.input_dim), "layers": self.needed(outputs), "outputs": outputs}
+        spec = {"input_dim": list(self.input_dim), "layers": self.needed(outputs), "outputs": outputs}
+        keys = _output_keys(self.program, len(outputs))
+        return spec if keys is None else spec | {"output_keys": keys}
 
     def values(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """Run the traced program on one row and return the values of layers by name."""
@@ -309,7 +228,7 @@ class _Translation(Writer):
 
     def _read(self, node: fx.Node) -> None:
         sources = [n.name for n in node.all_input_nodes if n.name in self.known or n.name in self.parts]
-        if node.meta.get("val") is None or not (node.users or node.name in self.kept or _is_mutable(node)):
+        if node.meta.get("val") is None or not (node.users or node.name in self.kept or is_mutable(node)):
             return  # an assertion about the kind of a tensor, or of no use to anybody
         self._refuse_random(node)
         if node.target is operator.getitem:
@@ -322,15 +241,15 @@ class _Translation(Writer):
     def _refuse_random(self, node: fx.Node) -> None:
         op = node.target
         if isinstance(op, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in op.tags:
-            call = Operator(node, self.constants, self.known, self.kept, _place(node))
+            call = Operator(node, self.constants, self.known, self.kept, place_of(node))
             if call.name not in TABLE:  # dropout says for itself whether it is at work
                 raise refuse(call, "it is random even at prediction time")
 
     def _take_part(self, node: fx.Node, sources: list[str]) -> None:
         whole, part = node.args
         if whole in self.deferred:  # written by the operator with this part alone
-            call = Operator(whole, self.constants, self.known, self.kept, _place(whole))  # type: ignore[arg-type]
-            self.at(_layer_name(node), _place(node))
+            call = Operator(whole, self.constants, self.known, self.kept, place_of(whole))  # type: ignore[arg-type]
+            self.at(_layer_name(node), place_of(node))
             self.known[node.name] = without_one(self, call, _shape(node.meta["val"]), part)  # type: ignore[arg-type]
         elif not sources:
             self.constants[node.name] = self.constants[str(whole)][part]  # type: ignore[index]
@@ -338,7 +257,7 @@ class _Translation(Writer):
             parts = self.parts[sources[0]]
             if part >= len(parts):  # type: ignore[operator]
                 raise refuse(
-                    Operator(whole, self.constants, self.known, self.kept, _place(node)),  # type: ignore[arg-type]
+                    Operator(whole, self.constants, self.known, self.kept, place_of(node)),  # type: ignore[arg-type]
                     f"its result number {part + 1} has no layer",  # type: ignore[operator]
                 )
             self.known[node.name] = parts[part]  # type: ignore[index]
@@ -355,7 +274,7 @@ class _Translation(Writer):
         self.constants[node.name] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
 
     def _translate(self, node: fx.Node) -> None:
-        place = _place(node)
+        place = place_of(node)
         call = Operator(node, self.constants, self.known, self.kept, place)
         self.at(_layer_name(node), place)
         reader = TABLE.get(call.name)
@@ -375,7 +294,7 @@ class _Translation(Writer):
             self.parts[node.name] = result
         else:
             self.known[node.name] = result
-            if _is_mutable(node):
+            if is_mutable(node):
                 self._changed_in_place(node, result)
             expected = _shape(node.meta["val"]) if isinstance(node.meta["val"], Tensor) else result.shape
             if result.shape != expected:
@@ -395,26 +314,5 @@ def _shape(value: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in value.shape)
 
 
-def _module(node: fx.Node) -> tuple[str, str]:
-    """Path and class of the module whose code made a call."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    if not stack:
-        return "", ""
-    path, kind = stack[-1]
-    return str(path), getattr(kind, "__name__", str(kind).rpartition(".")[2])
-
-
 def _layer_name(node: fx.Node) -> str:
-    return _module(node)[0] or node.name
-
-
-def _place(node: fx.Node) -> str:
-    """Where in the user's model a call stands: module, class, file and line."""
-    path, kind = _module(node)
-    module = f"'{path}' ({kind})" if path else f"the outermost module ({kind})" if kind else "the module"
-    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if "torch/" not in frame[0].replace("\\", "/").rpartition("site-packages/")[2]]
-    if not own:
-        return module
-    file, line = own[-1]
-    return f"{module}, {file.replace(chr(92), '/').rpartition('/')[2]}:{line}"
+    return module_of(node)[0] or node.name

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from innsight_py.converters import torch as torch_door
 from innsight_py.converters.reading import Run, Values
+from innsight_py.converters.torch_tracing import quiet
 from innsight_py.spec import SpecError
 
 _TARGET = re.compile(r"torch\.ops\.aten\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+")
@@ -45,7 +46,7 @@ def load(path: Path) -> ExportedProgram:
     try:
         with zipfile.ZipFile(path) as archive:
             _refuse_code(archive, path)
-        with warnings.catch_warnings(), torch_door._quiet():
+        with warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
             program = torch.export.load(path)
     except (OSError, SpecError):
@@ -155,7 +156,11 @@ def read(program: ExportedProgram, input_dim: tuple[tuple[int, ...], ...] | None
         if any(not isinstance(n, int) for shape in shapes for n in shape[1:]):
             raise ValueError("Argument 'input_dim': the exported program leaves a size open; give it, channels first.")
         input_dim = tuple(tuple(shape[1:]) for shape in shapes)
-    return torch_door.read_private(_Program(program, one_row), input_dim)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what torch itself copies
+        copied = torch_door.independent_copy(_Program(program, one_row))
+    spec, run, values = torch_door.read_private(copied, input_dim)
+    return spec | {"input_keys": [str(name) for name in program.graph_signature.user_inputs]}, run, values
 
 
 def _shapes(program: ExportedProgram) -> list[tuple[Any, ...]]:

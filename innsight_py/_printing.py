@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from innsight_py.completeness import residual_lines
+from innsight_py.keys import keys_of, layer_title
 from innsight_py.names import AxisNames, LayerNames
 from innsight_py.results import summary
 
@@ -59,11 +60,11 @@ def _shortened(names: AxisNames, label: str, width: int) -> str:
     return ", ".join(kept)
 
 
-def _names_lines(layers: Sequence[LayerNames], is_output: bool, width: int) -> list[str]:
+def _names_lines(layers: Sequence[LayerNames], keys: Sequence[str], is_output: bool, width: int) -> list[str]:
     lines, indent = [], 6
-    for i, names in enumerate(layers, start=1):
+    for i, names in enumerate(layers):
         if len(layers) > 1:
-            lines.append(f"      • {'Output' if is_output else 'Input'} layer {i}:")
+            lines.append(f"      • {layer_title('Output layer' if is_output else 'Input layer', i, keys)}:")
             indent = 10
         for label, axis in zip(_axis_labels(names, is_output), names, strict=True):
             head = f"─ {label} ({len(axis)})"
@@ -77,8 +78,8 @@ def converter_text(converter: Converter) -> str:
     lines = [_rule("Converter (innsight)", width), "Fields:"]
     lines += _item(f"input_dim: {dims_text(converter.input_dim)}", 2, width)
     lines += _item(f"output_dim: {dims_text(converter.output_dim)}", 2, width)
-    lines += ["  • input_names:", *_names_lines(converter.input_names, False, width)]
-    lines += ["  • output_names:", *_names_lines(converter.output_names, True, width)]
+    lines += ["  • input_names:", *_names_lines(converter.input_names, converter.input_keys, False, width)]
+    lines += ["  • output_names:", *_names_lines(converter.output_names, converter.output_keys, True, width)]
     lines.append(f"  • model_as_dict: {'not included' if converter.model_as_dict is None else 'included'}")
     lines.append("  • model (class ConvertedModel):")
     for i, (kind, dim_in, dim_out) in enumerate(_layer_rows(converter), start=1):
@@ -128,8 +129,9 @@ def method_text(method: InterpretingMethod) -> str:
         lines += _item(f"output_idx: {_index_text(method.output_idx[0], method.output_label[0])}", 2, width)
     else:
         lines.append("  • output_idx:")
-        for i, (idx, labels) in enumerate(zip(method.output_idx, method.output_label, strict=True), start=1):
-            lines += _item(f"Output layer {i}: {_index_text(idx, labels)}", 6, width)
+        keys = keys_of(method.converter, "output")
+        for i, (idx, labels) in enumerate(zip(method.output_idx, method.output_label, strict=True)):
+            lines += _item(f"{layer_title('Output layer', i, keys)}: {_index_text(idx, labels)}", 6, width)
     for name in ("ignore_last_act", "channels_first"):
         lines.append(f"  • {name}: {getattr(method, name)}")
     lines += [f"  • dtype: '{method.dtype}'", "", "── Result (result) ──", ""]
@@ -146,14 +148,15 @@ def _result_lines(method: InterpretingMethod) -> list[str]:
     lines: list[str] = []
     selected = [i for i, row in enumerate(method.result) if row is not None]
     inputs = len(method.converter.input_dim)
+    keys = {what: keys_of(method.converter, what) for what in ("input", "output")}
     for i, j, facts in _result_rows(method):
         if len(selected) > 1 and j == 0:
-            lines.append(f"Output layer {i + 1}:")
+            lines.append(f"{layer_title('Output layer', i, keys['output'])}:")
         if inputs > 1:
-            lines.append(f"  • Input layer {j + 1}:")
+            lines.append(f"  • {layer_title('Input layer', j, keys['input'])}:")
         indent = " " * (6 if inputs > 1 else 2)
         if facts is None:
-            lines.append(f"{indent}(not connected to output layer {i + 1})")
+            lines.append(f"{indent}(not connected to {layer_title('output layer', i, keys['output'])})")
         else:
             lines += [f"{indent}─ {name}: {text}" for name, text in facts]
     return lines
@@ -173,10 +176,14 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def converter_html(converter: Converter) -> str:
     """Write a converter as an HTML table of its names and one of its layers."""
     rows = []
-    for what, layers in (("Input", converter.input_names), ("Output", converter.output_names)):
-        for i, names in enumerate(layers, start=1):
+    named = (("Input", converter.input_names, converter.input_keys),
+             ("Output", converter.output_names, converter.output_keys))  # fmt: skip
+    for what, layers, keys in named:
+        for i, names in enumerate(layers):
             for label, axis in zip(_axis_labels(names, what == "Output"), names, strict=True):
-                rows.append((f"{what} layer {i}", label, str(len(axis)), _shortened(axis, label, 120)))
+                rows.append(
+                    (layer_title(f"{what} layer", i, keys), label, str(len(axis)), _shortened(axis, label, 120))
+                )
     table = [(str(i), *row) for i, row in enumerate(_layer_rows(converter), start=1)]
     return (
         "<p><strong>Converter</strong> (innsight)</p>"
@@ -190,8 +197,8 @@ def method_html(method: InterpretingMethod) -> str:
     fields = [*method._fields(), ("ignore_last_act", str(method.ignore_last_act))]
     fields += [("channels_first", str(method.channels_first)), ("dtype", f"'{method.dtype}'")]
     fields += [
-        (f"output_idx, output layer {i}", _index_text(idx, labels))
-        for i, (idx, labels) in enumerate(zip(method.output_idx, method.output_label, strict=True), start=1)
+        (f"output_idx, {layer_title('output layer', i, keys_of(method.converter, 'output'))}", _index_text(idx, labels))
+        for i, (idx, labels) in enumerate(zip(method.output_idx, method.output_label, strict=True))
     ]
     results = [
         (str(i + 1), str(j + 1), *([text for _, text in facts] if facts else ("not connected", "", "")))

@@ -105,12 +105,14 @@ class ModuleLayer(Layer):
         with saved_tensors_hooks(note, lambda x: x):
             try:
                 record = self.record(sample)
-            except RuntimeError as error:
-                if not re.search("shape|size|dimension|expected", str(error)):  # the module's own error
+            except (RuntimeError, ValueError, IndexError) as error:
+                place = _failing_part(self.module, sample)
+                other = isinstance(error, RuntimeError) and not re.search("shape|size|dimension|expected", str(error))
+                if place is None or other:  # what we make of its answer, or an error of its own
                     raise
                 raise ValueError(
                     f"Argument 'data': the module cannot be run for rows of shape {tuple(sample.shape[1:])}: "
-                    f"{str(error).splitlines()[0]}"
+                    f"{(str(error).splitlines() or [''])[0]}{place}"
                 ) from error
         if not record.output.requires_grad:
             raise ValueError(
@@ -120,6 +122,27 @@ class ModuleLayer(Layer):
         self.input_dims, self.output_dim = (tuple(sample.shape[1:]),), tuple(record.output.shape[1:])
         rows, ends = sample.shape[0], sample.numel() + record.output.numel()
         return -(-(ends + sum(saved.values())) // rows), -(-max(ends, *saved.values(), 0) // rows)
+
+
+def _failing_part(module: nn.Module, sample: Tensor) -> str | None:
+    """Say which part of a module cannot take what comes to it; None if the module can be run."""
+    names = {part: name for name, part in module.named_modules()}
+    entered: list[nn.Module] = []
+    hooks = []
+    for part in names:
+        hooks.append(part.register_forward_pre_hook(lambda part, inputs: entered.append(part)))
+        hooks.append(part.register_forward_hook(lambda part, inputs, out: entered.remove(part)))
+    try:
+        with torch.no_grad():
+            module(sample.clone())
+    except Exception:
+        part = entered[-1] if entered else module
+        known = part.extra_repr() and not list(part.children())  # what it says of itself has its sizes
+        return f" (at {repr(names[part]) + ', ' if names[part] else ''}{part})" if known else ""
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return None
 
 
 def _vjp(at: Record, upper: Tensor, **options: Any) -> tuple[Tensor, ...]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import warn
+from innsight_py.keys import keys_of, layer_title
 
 if TYPE_CHECKING:
     from innsight_py.explanation import Explanation
@@ -163,7 +164,8 @@ def residual_lines(method: Explanation) -> list[tuple[str, str]]:
     if residual is None:
         return []
     texts = [(i, text) for i in range(len(residual.absolute)) if (text := residual.largest(i)) is not None]
-    lines = [(f"Output layer {i + 1}" if len(texts) > 1 else "Goal minus sum", text) for i, text in texts]
+    several, keys = len(texts) > 1, keys_of(method.converter, "output")
+    lines = [(layer_title("Output layer", i, keys) if several else "Goal minus sum", text) for i, text in texts]
     if residual.steps is not None:
         lines.append(("Steps for 1 %", _steps_text(method, residual.steps)))
     exact = TOLERANCE[method.dtype]

@@ -6,7 +6,7 @@ import copy
 import functools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import torch
@@ -17,6 +17,7 @@ from innsight_py._printing import converter_html, converter_text
 from innsight_py.converters import Reading, read_model
 from innsight_py.explanation import Described
 from innsight_py.graph import ConvertedModel, Graph
+from innsight_py.keys import default_keys, in_order, layer_title
 from innsight_py.names import LayerNames, default_names, read_names
 from innsight_py.saving import read_model_file, write_model_file
 from innsight_py.spec import SpecError, parse_dims, spec_as_dict
@@ -57,11 +58,13 @@ class Converter(Explainable):
         Shape of each input, channels first and without the batch axis: ``(4,)``, ``(3, 32, 32)``,
         ``[(3, 32, 32), (5,)]``. Needed for PyTorch modules and skorch nets, and for Keras models that leave a size
         open; elsewhere only compared with the model's own.
-    input_names : list, optional
+    input_names : list or dict, optional
         Labels of the input features: a list for a table, a list for each axis (channels first) for signals and
-        images, a list of these for several inputs. Default: ``X1..``; ``C1.., L1..``; ``C1.., H1.., W1..``.
-    output_names : list, optional
-        Labels of the output nodes, a list of lists for several output layers. Default: ``Y1..``.
+        images, a list of these for several inputs, or a dict of them by `input_keys`. Default: ``X1..``;
+        ``C1.., L1..``; ``C1.., H1.., W1..``.
+    output_names : list or dict, optional
+        Labels of the output nodes, a list of lists for several output layers, or a dict of them by `output_keys`.
+        Default: ``Y1..``.
     dtype : {"float", "double"}
         Precision of the converted model in `model`. A method computes in its own precision from the weights as they
         were given, whatever is chosen here.
@@ -82,6 +85,10 @@ class Converter(Explainable):
         that have their channels last.
     input_names, output_names : list of list of list of str
         Labels: one entry a layer, of one entry an axis.
+    input_keys, output_keys : list of str
+        What the model calls its inputs and output layers: names of the Keras inputs, of the arguments of a PyTorch
+        module's ``forward``; ``input_1..`` and ``output_1..`` where it has none. Data, references and choices of
+        nodes may be given as dicts with these keys, instead of lists.
     model_as_dict : dict or None
         The spec, which can be given to `Converter` again.
 
@@ -133,8 +140,10 @@ class Converter(Explainable):
         self.channels_first = spec.channels_first
         self.input_dim = list(spec.input_dim)
         self.output_dim = list(self.model.output_dims)
-        self.input_names = self._names(input_names, spec.input_names, self.input_dim, "input_names", None)
-        self.output_names = self._names(output_names, spec.output_names, self.output_dim, "output_names", ("Y",))
+        self.input_keys = list(spec.input_keys or spec.inputs)
+        self.output_keys = list(spec.output_keys or default_keys("output", len(spec.outputs)))
+        self.input_names = self._names(input_names, spec.input_names, self.input_dim, "input", None)
+        self.output_names = self._names(output_names, spec.output_names, self.output_dim, "output", ("Y",))
         self.model_as_dict: dict[str, Any] | None = None
         if save_model_as_dict:
             self.model_as_dict = spec_as_dict(spec) | {
@@ -143,10 +152,13 @@ class Converter(Explainable):
                 "output_dim": [list(dim) for dim in self.output_dim],
             }
 
-    @staticmethod
     def _names(
-        given: Any, own: Any, dims: list[tuple[int, ...]], argument: str, letters: tuple[str, ...] | None
+        self, given: Any, own: Any, dims: list[tuple[int, ...]], what: str, letters: tuple[str, ...] | None
     ) -> list[LayerNames]:
+        argument = f"{what}_names"
+        if isinstance(given, Mapping):
+            layer = "input" if what == "input" else "output layer"
+            given = in_order(given, getattr(self, f"{what}_keys"), argument, layer)
         if given is not None:
             return read_names(given, dims, argument)
         if own is None:
@@ -272,7 +284,7 @@ def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
     Raises
     ------
     SpecError
-        If the outputs differ; the message names the first layer that does.
+        If the original cannot be run, or the outputs differ; the message names the first layer that does.
     """
     spec, run = reading.spec, reading.run
     assert run is not None
@@ -282,24 +294,29 @@ def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
         scales = torch.tensor(SCALES, dtype=torch.float64).reshape(-1, *[1] * len(dim))
         draws.append(scales * torch.randn(len(SCALES), *dim, generator=generator, dtype=torch.float64))
     wrong: int | None = None
+    keys = spec.output_keys or default_keys("output", len(spec.outputs))
     double, single = (torch.float64, 1e-9), (torch.float32, 1e-5)
     large = model.sizes.trace > LARGE_MODEL
     for dtype, tolerance in (single,) if large else (double, single):
         inputs = [x.to(dtype) for x in draws]
         try:
             expected = run([x.clone() for x in inputs])  # a model may change its input in place
-        except RuntimeError:
+        except RuntimeError as error:
             if dtype == torch.float32:
-                raise
+                raise SpecError(
+                    f"The original fails for random inputs of shape {_show(spec.input_dim)}: {error}"
+                ) from error
             continue
         with torch.no_grad():
             found = ConvertedModel(spec, dtype, like=model)(*inputs)
-        pairs = enumerate(zip(found, expected, strict=True), start=1)
+        pairs = enumerate(zip(found, expected, strict=True))
         wrong = next((n for n, (a, b) in pairs if a.shape != b.shape or _any_differs(a, b, tolerance)), None)
         if wrong is None:
             return
+    assert wrong is not None
     raise SpecError(
-        f"Output {wrong} of the converted model is not the original's: {_first_difference(reading, model, inputs)}"
+        f"{layer_title('Output', wrong, keys)} of the converted model is not the original's: "
+        f"{_first_difference(reading, model, inputs)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from innsight_py._checks import describe
 from innsight_py._elementwise import all_finite
 from innsight_py.frames import ordered_columns, to_pandas
+from innsight_py.keys import default_keys, in_order, layer_title, quoted
 from innsight_py.names import LayerNames
 
 
@@ -23,14 +24,15 @@ def read_data(
     dtype: torch.dtype,
     argument: str,
     names: Sequence[LayerNames] | None = None,
+    keys: Sequence[str] | None = None,
 ) -> list[Tensor]:
     """Read one batch of data for each input of the model.
 
     Parameters
     ----------
-    data : array-like, tensor, frame, or list of these
-        For one input ``(B, *dims)``; for several a list with one for each. Numbers, in the layout that
-        `channels_first` says. Frames may be of pandas, polars, arrow, or whatever else narwhals reads.
+    data : array-like, tensor, frame, or list or dict of these
+        For one input ``(B, *dims)``; for several a list with one for each, or a dict by `keys`. Numbers, in the layout
+        that `channels_first` says. Frames may be of pandas, polars, arrow, or whatever else narwhals reads.
     dims : sequence of tuple of int
         Shape of each input, channels first and without the batch axis.
     channels_first : bool
@@ -40,7 +42,10 @@ def read_data(
     argument : str
         What the data are called in error messages.
     names : sequence of list, optional
-        Names of each input. The columns of a frame are matched with them, see `innsight_py.frames.ordered_columns`.
+        Names of each input's features. The columns of a frame are matched with them, see
+        `innsight_py.frames.ordered_columns`.
+    keys : sequence of str, optional
+        Names of the inputs. Default: ``input_1..``.
 
     Returns
     -------
@@ -52,8 +57,8 @@ def read_data(
     TypeError
         If something is not made of numbers.
     ValueError
-        If shapes, the numbers of inputs or rows, or the columns of a frame do not fit, or numbers are too large for
-        the precision.
+        If shapes, the numbers or names of inputs, the numbers of rows, or the columns of a frame do not fit, or
+        numbers are too large for the precision.
 
     Examples
     --------
@@ -61,10 +66,11 @@ def read_data(
     [tensor([[1., 2.],
             [3., 4.]])]
     """
-    parts = _split_inputs(data, dims, argument)
+    keys = default_keys("input", len(dims)) if keys is None else keys
+    parts = _split_inputs(data, dims, keys, argument)
     tensors = []
     for i, (part, dim) in enumerate(zip(parts, dims, strict=True)):
-        where = f"Argument '{argument}'" + (f", input {i + 1}" if len(dims) > 1 else "")
+        where = f"Argument '{argument}'" + (f", {layer_title('input', i, keys)}" if len(dims) > 1 else "")
         part = to_pandas(part, where)
         if isinstance(part, pd.DataFrame):
             part = ordered_columns(part, names[i][0] if names is not None and len(dim) == 1 else None, where)
@@ -95,14 +101,16 @@ def channels_last(dim: tuple[int, ...]) -> tuple[int, ...]:
     return (*dim[1:], dim[0])
 
 
-def _split_inputs(data: Any, dims: Sequence[tuple[int, ...]], argument: str) -> Sequence[Any]:
+def _split_inputs(data: Any, dims: Sequence[tuple[int, ...]], keys: Sequence[str], argument: str) -> Sequence[Any]:
+    if isinstance(data, Mapping):
+        return in_order(data, keys, argument, "input")
     if len(dims) == 1:
         wrapped = isinstance(data, list | tuple) and len(data) == 1 and _ndim(data[0]) == len(dims[0]) + 1
         return [data[0]] if wrapped else [data]
     if not isinstance(data, list | tuple):
         raise TypeError(
-            f"Argument '{argument}': the model has {len(dims)} inputs; expected a list with one array for each, "
-            f"got {describe(data)}."
+            f"Argument '{argument}': the model has {len(dims)} inputs; expected a list with one array for each, or a "
+            f"dict with the keys {quoted(keys)}, got {describe(data)}."
         )
     if len(data) != len(dims):
         raise ValueError(

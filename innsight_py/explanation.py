@@ -231,10 +231,10 @@ class Explanation:
             For several inputs: one scale of colours for all inputs of an instance and node, instead of one for each.
         show_preds : bool
             Tell above each panel the prediction, the sum over all inputs, and what that sum is to be compared with.
-        image : array-like, Tensor, list of these, or True, optional
+        image : array-like, Tensor, list or dict of these, or True, optional
             Lay the attributions of images over these images: an array ``(B, *dims)`` in the layout of the data, a
-            single image, or for several inputs a list with one entry for each (None for a table). True: the data
-            themselves.
+            single image, or for several inputs a list with one entry for each (None for a table) or a dict by their
+            names. True: the data themselves.
         max_display : int, optional
             For tables show only so many features, those with the largest mean magnitude, largest first.
         ax : Axes or array of Axes, optional

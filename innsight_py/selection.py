@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from innsight_py._checks import describe, is_whole, suggestion
+from innsight_py.keys import default_keys, in_order, layer_title
 from innsight_py.names import LayerNames
 
 #: As many nodes of the first output layer are explained where nothing is said.
@@ -31,20 +32,27 @@ class Selection:
 
 
 def select_outputs(
-    output_idx: Any, output_label: Any, output_dim: Sequence[Sequence[int]], output_names: Sequence[LayerNames]
+    output_idx: Any,
+    output_label: Any,
+    output_dim: Sequence[Sequence[int]],
+    output_names: Sequence[LayerNames],
+    output_keys: Sequence[str] | None = None,
 ) -> Selection:
     """Read the user's choice of output nodes.
 
     Parameters
     ----------
-    output_idx : int, sequence of int, or list of these and None, optional
-        Nodes of the first output layer, or an entry for each output layer (None: not wanted), counted from 0.
-    output_label : str, sequence of str, or list of these and None, optional
+    output_idx : int, sequence of int, or list or dict of these and None, optional
+        Nodes of the first output layer, or an entry for each output layer (None: not wanted), counted from 0; in a
+        dict by the names of output layers, those that are not wanted may be left out.
+    output_label : str, sequence of str, or list or dict of these and None, optional
         The same with labels.
     output_dim : sequence of sequence of int
         Shape of each output layer.
     output_names : sequence
         Labels of each output layer.
+    output_keys : sequence of str, optional
+        Names of the output layers. Default: ``output_1..``.
 
     Returns
     -------
@@ -54,8 +62,8 @@ def select_outputs(
     Raises
     ------
     TypeError, ValueError
-        If an entry is no index or label, is out of range or given twice, or if the two arguments point to different
-        nodes.
+        If an entry is no index or label, is out of range or given twice, if there is no such output layer, or if the
+        two arguments point to different nodes.
 
     Examples
     --------
@@ -66,16 +74,17 @@ def select_outputs(
     """
     names = [[str(name) for name in layer[0]] for layer in output_names]
     sizes = [len(layer) for layer in names]
+    keys = default_keys("output", len(names)) if output_keys is None else output_keys
     by_label = None
     if output_label is not None:
         by_label = [
             None if labels is None else tuple(_position(label, names[i]) for label in labels)
-            for i, labels in enumerate(_per_layer(output_label, len(sizes), "output_label", _is_label))
+            for i, labels in enumerate(_per_layer(output_label, keys, "output_label", _is_label))
         ]
     if output_idx is not None:
         chosen = [
-            None if nodes is None else tuple(_node(node, sizes[i], i) for node in nodes)
-            for i, nodes in enumerate(_per_layer(output_idx, len(sizes), "output_idx", is_whole))
+            None if nodes is None else tuple(_node(node, sizes[i], i, keys) for node in nodes)
+            for i, nodes in enumerate(_per_layer(output_idx, keys, "output_idx", is_whole))
         ]
         if by_label is not None and not all(_same(a, b) for a, b in zip(chosen, by_label, strict=True)):
             raise ValueError("Arguments 'output_idx' and 'output_label' point to different nodes.")
@@ -103,9 +112,12 @@ def _is_label(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _per_layer(value: Any, layers: int, argument: str, is_entry: Any) -> list[list[Any] | None]:
+def _per_layer(value: Any, keys: Sequence[str], argument: str, is_entry: Any) -> list[list[Any] | None]:
     """Bring a choice into one list an output layer, None for those that are not wanted."""
-    what = "whole numbers" if is_entry is is_whole else "labels"
+    what, layers = "whole numbers" if is_entry is is_whole else "labels", len(keys)
+    if isinstance(value, Mapping):
+        entries = in_order(value, keys, argument, "output layer", whole=False)
+        value = [[entry] if is_entry(entry) else entry for entry in entries]
     if is_entry(value):
         value = [value]
     if isinstance(value, pd.Categorical | pd.Index | pd.Series | np.ndarray | torch.Tensor | range):
@@ -144,16 +156,16 @@ def _is_list(value: Any) -> bool:
 
 def _argument_type(argument: str, what: str, value: Any) -> TypeError:
     return TypeError(
-        f"Argument '{argument}': expected {what}, or a list of such an output layer, got {describe(value)}."
+        f"Argument '{argument}': expected {what}, or a list or dict with such for each output layer, "
+        f"got {describe(value)}."
     )
 
 
-def _node(node: Any, size: int, layer: int) -> int:
+def _node(node: Any, size: int, layer: int, keys: Sequence[str]) -> int:
     number = int(node)
     if not 0 <= number < size:
-        raise ValueError(
-            f"Argument 'output_idx': output layer {layer + 1} has the nodes 0 to {size - 1}, got {number}."
-        )
+        where = layer_title("output layer", layer, keys)
+        raise ValueError(f"Argument 'output_idx': {where} has the nodes 0 to {size - 1}, got {number}.")
     return number
 
 

@@ -21,11 +21,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from innsight_py._checks import describe, is_whole, suggestion, warn
+from innsight_py.keys import default_keys
 from innsight_py.spec_layers import LAYER_SPECS, LayerSpec, SpecError
 
 __all__ = ["ModelSpec", "SpecError", "check_spec", "spec_as_dict"]
 
-_MODEL_KEYS = ("layers", "input_dim", "outputs", "input_names", "output_names", "output_dim", "channels_first")
+_MODEL_KEYS = (
+    "layers", "input_dim", "outputs", "input_names", "output_names", "output_dim", "channels_first", "input_keys",
+    "output_keys",
+)  # fmt: skip
 _R_MODEL_KEYS = ("input_nodes", "output_nodes")
 _R_LAYER_KEYS = ("input_layers", "output_layers")
 #: Spellings of a type that R's own documents use.
@@ -43,11 +47,13 @@ class ModelSpec:
     output_names: Any = None
     output_dim: tuple[tuple[int, ...], ...] | None = None
     channels_first: bool = True  # how the data of the original lie, which methods take them for unless told otherwise
+    input_keys: tuple[str, ...] | None = None  # what the original calls its inputs and outputs, in dicts of data
+    output_keys: tuple[str, ...] | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the model's inputs, ``input_1`` onwards."""
-        return tuple(f"input_{i + 1}" for i in range(len(self.input_dim)))
+        return default_keys("input", len(self.input_dim))
 
 
 def check_spec(model: Mapping[str, Any]) -> ModelSpec:
@@ -82,7 +88,7 @@ def check_spec(model: Mapping[str, Any]) -> ModelSpec:
 def _check(model: Mapping[str, Any]) -> ModelSpec:
     _check_top_level(model)
     input_dim = parse_dims(model["input_dim"], "'input_dim'")
-    inputs = [f"input_{i + 1}" for i in range(len(input_dim))]
+    inputs = default_keys("input", len(input_dim))
     layers: list[LayerSpec] = []
     before = inputs[0]
     for number, layer in enumerate(model["layers"], start=1):
@@ -99,6 +105,8 @@ def _check(model: Mapping[str, Any]) -> ModelSpec:
         output_names=model.get("output_names"),
         output_dim=None if output_dim is None else parse_dims(output_dim, "'output_dim'"),
         channels_first=_flag(model, "channels_first"),
+        input_keys=_keys(model, "input_keys", len(input_dim)),
+        output_keys=_keys(model, "output_keys", len(outputs)),
     )
     _warn_of_unused(spec)
     return spec
@@ -114,6 +122,9 @@ def spec_as_dict(spec: ModelSpec) -> dict[str, Any]:
     for key in ("input_names", "output_names"):
         if getattr(spec, key) is not None:
             plain[key] = getattr(spec, key)
+    for key in ("input_keys", "output_keys"):
+        if getattr(spec, key) is not None:
+            plain[key] = list(getattr(spec, key))
     if not spec.channels_first:
         plain["channels_first"] = False
     if spec.output_dim is not None:
@@ -126,6 +137,19 @@ def _flag(model: Mapping[str, Any], key: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise SpecError(f"'{key}': expected True or False, got {describe(value)}.")
     return value is not False
+
+
+def _keys(model: Mapping[str, Any], key: str, n: int) -> tuple[str, ...] | None:
+    value = model.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(entry, str) and entry for entry in value):
+        raise SpecError(f"'{key}': expected a list of names, got {describe(value)}.")
+    if len(value) != n:
+        raise SpecError(f"'{key}': expected {n} name(s), got {len(value)}.")
+    if len(set(value)) < n:
+        raise SpecError(f"'{key}': a name is there twice, got {describe(value)}.")
+    return tuple(value)
 
 
 def parse_dims(dims: Any, what: str) -> tuple[tuple[int, ...], ...]:
@@ -265,6 +289,7 @@ def _warn_of_unused(spec: ModelSpec) -> None:
     for layer in reversed(spec.layers):
         if layer.name in needed:
             needed.update(layer.inputs)
-    for name in [*spec.inputs, *(layer.name for layer in spec.layers)]:
+    known = zip(spec.inputs, spec.input_keys or spec.inputs, strict=True)
+    for name, shown in [*known, *((layer.name, layer.name) for layer in spec.layers)]:
         if name not in needed:
-            warn(f"'{name}' reaches no output of the model.")
+            warn(f"'{shown}' reaches no output of the model.")

@@ -22,7 +22,8 @@ from innsight_py.data import without_tensors
 def as_tensor(value: Any, finite: bool = True) -> torch.Tensor:
     """Copy numbers into a tensor of our own: float64 stays, lower precisions become float32, the rest float64."""
     if isinstance(value, torch.Tensor):
-        tensor = value.detach().clone()
+        # In one order in memory, on which the last digits of a product depend: a loaded model has that order too.
+        tensor = value.detach().clone(memory_format=torch.contiguous_format)
     else:
         try:
             array = np.asarray(without_tensors(value))

@@ -80,6 +80,10 @@ NOT_DATA = OBJECTS | {
         "abc", 3.0, 5, True, [], {}, [[]], [[1.0, None, 2.0]], [["a", "b", "c"]], [[1.0, 2.0, 3.0], [1.0]], 10**400
     ),
     "a dict of columns": lambda: {"a": BASE},
+    "a dict with one key too many": lambda: {"input_1": BASE, "input_2": BASE},
+    "a dict with a key that is no name": lambda: {1: BASE},
+    "a dict of what is no data": lambda: {"input_1": "abc"},
+    "a dict of a list of two inputs": lambda: {"input_1": [BASE, BASE]},
     "an object array": lambda: BASE.astype(object),
     "an array of strings": lambda: BASE.astype(str),
     "an array of bytes": lambda: BASE.astype("S4"),

@@ -143,6 +143,19 @@ def _others():
             yield f"Softmax {rank}, axis {axis}", shape, lambda a=axis: L.Softmax(axis=a)
         yield f"Dropout {rank}", shape, lambda: L.Dropout(0.5)
         yield f"PReLU {rank}", shape, L.PReLU
+    # Keras on PyTorch cannot run a layer normalisation along neighbouring axes that are not the last.
+    for shape, axis in ((SIGNAL, 1), (IMAGE, 1), (IMAGE, 2), (IMAGE, (1, 2)), (IMAGE, (3, 1)), (VOLUME, (1, 3))):
+        if keras.config.backend() != "torch" or axis in ((3, 1), (1, 3)):
+            name, make = f"LayerNormalization {len(shape)}, axes {axis}", lambda a=axis: L.LayerNormalization(axis=a)
+            yield name, shape, make
+    yield (
+        "LayerNormalization, axes (1, 3), bare",
+        IMAGE,
+        lambda: L.LayerNormalization((1, 3), center=False, scale=False),
+    )
+    for shape, axis, groups in ((SIGNAL, 1, 11), (IMAGE, 1, 3), (IMAGE, 2, 2), (VOLUME, -2, 2), (VOLUME, 2, 1)):
+        name = f"GroupNormalization {len(shape)}, axis {axis}"
+        yield name, shape, lambda a=axis, g=groups: L.GroupNormalization(g, axis=a)
     yield "BatchNormalization no scale", IMAGE, lambda: L.BatchNormalization(scale=False)
     yield "BatchNormalization no center", (5,), lambda: L.BatchNormalization(center=False, epsilon=0.1)
     yield "BatchNormalization bare", SIGNAL, lambda: L.BatchNormalization(center=False, scale=False)
@@ -151,6 +164,9 @@ def _others():
     yield "GroupNormalization instance", SIGNAL, lambda: L.GroupNormalization(-1)
     if hasattr(L, "RMSNormalization"):
         yield "RMSNormalization", SIGNAL, L.RMSNormalization
+        yield "RMSNormalization, axes (2, 3)", IMAGE, lambda: L.RMSNormalization(axis=(2, 3))
+    for axis in ((1, 2), (1, 3), [-1, 1]):
+        yield f"UnitNormalization, axes {axis}", IMAGE, lambda a=axis: L.UnitNormalization(axis=a)
     yield "Softmax several axes", IMAGE, lambda: L.Softmax(axis=(1, 3))
     yield "PReLU shared", IMAGE, lambda: L.PReLU(shared_axes=[1, 2])
     yield "PReLU shared rows", IMAGE, lambda: L.PReLU(shared_axes=[1])

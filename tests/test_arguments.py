@@ -151,11 +151,11 @@ REFUSED = {
     "noise_level": (NO_NUMBER, [-0.1, -1, NAN, INF, np.float64(-1)]),
     "seed": ([1.5, "1", True, [1], np.array([1, 2]), np.random.default_rng(1)], [-1]),
     "output_idx": ([1.5, "Y1", True, [0.5], {0: 1}], [2, -1, [0, 0], [], [None], [[0], [0]]]),
-    "output_label": ([1, [0], True, {"Y1": 1}], ["Y3", "y1", ["Y1", "Y1"], [], [None], [["Y1"], ["Y2"]]]),
+    "output_label": ([1, [0], True, {"output_1": 1}, {1: "Y1"}], [{"Y1": 1}, "Y3", "y1", ["Y1", "Y1"], [], [None], [["Y1"], ["Y2"]]]),
     "x_ref": (
-        ["a", {"a": 1}, torch.nn.Linear(3, 2), [[1.0, None, 2.0]]], [5.0, X[0], X[:1, :2], X[:0], [[1.0], [1.0, 2.0]]]
+        ["a", {1: X}, torch.nn.Linear(3, 2), [[1.0, None, 2.0]]], [5.0, X[0], X[:1, :2], X[:0], [[1.0], [1.0, 2.0]]]
     ),
-    "data_ref": (["a", {"a": 1}, torch.nn.Linear(3, 2), [["b", "c", "d"]]], [5.0, [1, 2, 3], X[:, :2], X[:0]]),
+    "data_ref": (["a", {1: X}, torch.nn.Linear(3, 2), [["b", "c", "d"]]], [5.0, [1, 2, 3], X[:, :2], X[:0]]),
 }  # fmt: skip
 CASES = [
     (method, name, value, error)
@@ -202,7 +202,7 @@ def test_a_model_is_no_converter(method, converter):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    "data", ["abc", {"a": 1}, object(), torch.nn.Linear(3, 2), X.astype(str)], ids=lambda v: type(v).__name__
+    "data", ["abc", {1: X}, object(), torch.nn.Linear(3, 2), X.astype(str)], ids=lambda v: type(v).__name__
 )
 def test_data_of_the_wrong_kind(method, data):
     with pytest.raises(TypeError, match="'data'"):

@@ -15,8 +15,8 @@ WHOLE = np.array([[1, 2, 3], [0, 4, 1]])
 TABLE, SIGNAL, IMAGE = (3,), (2, 3), (2, 3, 4)
 
 
-def read(data, *dims, channels_first=True, dtype=torch.float64, argument="data"):
-    return read_data(data, dims or (TABLE,), channels_first, dtype, argument)
+def read(data, *dims, channels_first=True, dtype=torch.float64, argument="data", keys=None):
+    return read_data(data, dims or (TABLE,), channels_first, dtype, argument, keys=keys)
 
 
 class ArrayLike:
@@ -222,7 +222,7 @@ def test_a_list_of_instances_is_a_batch():
         "abc",
         b"abc",
         object(),
-        {"a": X},
+        {1: X},
         {1, 2},
         torch.nn.Linear(3, 2),
         X.astype(object),
@@ -271,13 +271,40 @@ def test_several_inputs(wrap):
 
 @pytest.mark.parametrize(
     "data",
-    [two()[0], torch.tensor(two()[0]), pd.DataFrame(two()[0]), None, "ab", {"Input_1": two()[0], "Input_2": two()[1]},
-     np.array([1, 2])],
+    [two()[0], torch.tensor(two()[0]), pd.DataFrame(two()[0]), None, "ab", np.array([1, 2])],
     ids=lambda v: type(v).__name__,
 )  # fmt: skip
 def test_several_inputs_need_a_list(data):
     with pytest.raises(TypeError, match=r"'data'.*2 inputs"):
         read(data, *DIMS)
+
+
+@pytest.mark.parametrize("keys", [None, ["image", "table"]])
+def test_dict_by_the_names_of_inputs(keys):
+    one, other = keys or ("input_1", "input_2")
+    found = read({other: two()[1], one: pd.DataFrame(two()[0])}, *DIMS, keys=keys)
+    for x, expected in zip(found, two(), strict=True):
+        np.testing.assert_array_equal(x.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tabel": 1}, r"the model has no input 'tabel'; did you mean 'table'\? It has 'image', 'table'"),
+        ({"table": two()[0]}, r"input 2 \('table'\): expected the shape"),
+        ({"table": [["a"]]}, r"input 2 \('table'\): expected numbers"),
+        ({"table": two()[1][:1]}, "as many rows for each input"),
+    ],
+    ids=repr,
+)
+def test_wrong_dicts(change, message):
+    with pytest.raises((TypeError, ValueError), match=f"'data'.*{message}"):
+        read({"image": two()[0], "table": two()[1]} | change, *DIMS, keys=["image", "table"])
+
+
+def test_dict_with_missing_inputs():
+    with pytest.raises(ValueError, match=r"'data': .* \('image', 'table'\), got none for 'image'"):
+        read({"table": two()[1]}, *DIMS, keys=["image", "table"])
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -694,3 +695,62 @@ class TestVignette:
         assert list(result.get_result("data.frame").head()["feature"]) == ["X1"] * 5
         assert result.plot(data_idx=0, output_idx=0) is not None
         assert result.plot_global(output_idx=0) is not None
+
+
+# -- data of the wrong shape ------------------------------------------------------------------------------------
+
+
+class Calls(nn.Module):
+    """Calls a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def first_three(x):
+    a, b, c = x.unbind(1)
+    return a + b + c
+
+
+@pytest.mark.parametrize("function", [torch_grad, torch_intgrad, torch_smoothgrad, torch_expgrad])
+@pytest.mark.parametrize(
+    ("module", "shape", "message"),
+    [
+        (nn.Linear(3, 2), (4,), r"\(2x4 and 3x2\) \(at Linear\(in_features=3, out_features=2, bias=True\)\)"),
+        (nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), (4,), r"\(at '1', Linear\(in_features=3, "),
+        (nn.Sequential(nn.Conv2d(3, 2, 2), nn.Flatten()), (4, 5, 3), r"\(at '0', Conv2d\(3, 2, kernel_size=\(2, 2\)"),
+        (
+            nn.Sequential(nn.Conv2d(3, 2, 2), nn.Flatten(), nn.Linear(8, 1)),
+            (3, 4, 4),
+            r"\(at '2', Linear\(in_features=8",
+        ),
+        (Calls(lambda x: (x * torch.ones(3)).sum(1)), (4,), r"must match the size of tensor b \(3\)"),
+        (Calls(first_three), (4,), r"too many values to unpack \(expected 3\)"),
+        (Calls(lambda x: x[:, 5]), (4,), "index 5 is out of bounds"),
+        (Calls(lambda x: x.reshape(-1, 7).sum(1)), (4,), r"shape '\[-1, 7\]' is invalid"),
+    ],
+)
+def test_data_of_a_shape_that_the_module_does_not_take(function, module, shape, message):
+    with pytest.raises(ValueError, match="Argument 'data': the module cannot be run for rows of shape ") as caught:
+        function(module, torch.ones(2, *shape))
+    assert f"of shape {shape}: " in str(caught.value)
+    assert re.search(message, str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize("argument", ["x_ref", "data_ref"])
+def test_references_of_another_shape(argument):
+    function = {"x_ref": torch_intgrad, "data_ref": torch_expgrad}[argument]
+    with pytest.raises(ValueError, match=rf"Argument '{argument}': expected the shape \(\*, 3\), got \(1, 4\)"):
+        function(nn.Linear(3, 2), torch.ones(2, 3), **{argument: torch.ones(1, 4)})
+
+
+def test_an_error_of_the_modules_own_is_left_alone():
+    def fail(x):
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match=r"^out of luck$"):
+        torch_grad(Calls(fail), torch.ones(2, 3))

@@ -255,13 +255,29 @@ def test_lists_for_several_inputs(method, runs):
         [two, one],
         one,
         {"a": one},
+        {},
+        {"input_1": one},
+        {"input_1": one, "Input_2": two},
+        {"input_1": one, "input_2": two, "input_3": two},
+        {"input_1": two, "input_2": one},
+        {"input_1": one, "input_2": two[:2]},
+        {"input_1": one, "input_2": None},
+        {1: one, 2: two},
         [one, None],
         [one, [one, two]],
     ):
         with pytest.raises((TypeError, ValueError), match="'data'"):
             PUBLIC[method](converter, wrong, **extra)
     for argument in {"x_ref", "data_ref"} & set(arguments_of(PUBLIC[method])):
-        for wrong in ([one], [one[:1], two[:2]], one[:1], [two[:1], one[:1]]):
+        for wrong in (
+            [one],
+            [one[:1], two[:2]],
+            one[:1],
+            [two[:1], one[:1]],
+            {"input_1": one[:1]},
+            {"input_1": two[:1], "input_2": one[:1]},
+            {"input_1": one[:1], "input_2": two[:1], "x": one},
+        ):
             with pytest.raises((TypeError, ValueError), match=f"'{argument}'"):
                 PUBLIC[method](converter, [one, two], **{argument: wrong})
     assert not runs
@@ -303,6 +319,8 @@ RIGHT = {
     "list of arrays": lambda: (BASE, list(BASE)),
     "list of tensors": lambda: (BASE, list(torch.tensor(BASE))),
     "one-element list": lambda: (BASE, [BASE]),
+    "dict by the name of the input": lambda: (BASE, {"input_1": BASE}),
+    "mapping of an archive": lambda: (BASE, _archive()),
     "read-only": lambda: (BASE, read_only(BASE)),
     "Fortran order": lambda: (BASE, np.asfortranarray(BASE)),
     "negative strides": lambda: (BASE, BASE[::-1, ::-1].copy()[::-1, ::-1]),
@@ -338,6 +356,15 @@ RIGHT = {
 }  # fmt: skip
 
 
+#: What a bare module or a predictor does not take: a batch of one instance, for all that is known, and names.
+OF_CONVERTERS = ("one-element list", "dict by the name of the input", "mapping of an archive")
+
+
+def _archive():
+    np.savez("data.npz", input_1=BASE)
+    return np.load("data.npz")
+
+
 def _memmap() -> np.ndarray:
     np.save("data.npy", BASE)
     return np.load("data.npy", mmap_mode="r")
@@ -363,8 +390,8 @@ def test_right(name):
     """The answer is that for the plain array with the same numbers, bit for bit."""
     changed = ["data", *({"data_ref"} & set(arguments_of(PUBLIC[name])))]
     for label, make in RIGHT.items():
-        if label == "one-element list" and name in TORCH | AGNOSTIC:
-            continue  # a batch of one instance, for all that is known
+        if label in OF_CONVERTERS and name in TORCH | AGNOSTIC:
+            continue
         for argument in changed:
             plain, value = make()
             before = snapshot(value)
@@ -399,3 +426,33 @@ def test_methods_that_look_at_all_rows_refuse_missing_values(name):
     data[2, 1] = np.nan
     with pytest.raises(ValueError, match=r"'data'.*finite|predicts values that are not finite"):
         answer(name, data=data)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_dicts_for_several_inputs(method):
+    """In whatever order, the answer is that for the list, bit for bit."""
+    layers = [
+        {"type": "Dense", "weight": [[1.0, 2.0]], "name": "one"},
+        {"type": "Dense", "weight": [[1.0, 2.0, 3.0]], "inputs": ["input_2"], "name": "two"},
+        {"type": "Add", "inputs": ["one", "two"]},
+    ]
+    converter = Converter({"input_dim": [[2], [3]], "layers": layers, "input_keys": ["rows", "columns"]})
+    extra = {"times_input": True} if method in ("ConnectionWeights", "run_cw") else {}
+    extra |= {"seed": 1} if "seed" in arguments_of(PUBLIC[method]) else {}
+    listed, named = [BASE[:, :2], BASE], {"columns": BASE, "rows": BASE[:, :2]}
+    references = {"x_ref", "data_ref"} & set(arguments_of(PUBLIC[method]))
+    expected = PUBLIC[method](converter, listed, **extra, **{key: [x[:1] for x in listed] for key in references})
+    found = PUBLIC[method](
+        converter, named, **extra, **{key: {name: x[:1] for name, x in named.items()} for key in references}
+    )
+    for key, values in expected.get_result().items():
+        np.testing.assert_array_equal(found.get_result()[key], values)
+    assert list(named) == ["columns", "rows"]
+    with pytest.raises(ValueError, match=r"'data': the model has no input 'column'; did you mean 'columns'\?"):
+        PUBLIC[method](converter, {"rows": BASE, "column": BASE}, **extra)
+    with pytest.raises(
+        ValueError, match=r"'data': expected an entry for each input \('rows', 'columns'\), got none fo"
+    ):
+        PUBLIC[method](converter, {"rows": BASE}, **extra)
+    with pytest.raises(ValueError, match=r"'data', input 2 \('columns'\): expected the shape \(\*, 3\), got \(4, 2\)"):
+        PUBLIC[method](converter, {"rows": BASE[:, :2], "columns": BASE[:, :2]}, **extra)

@@ -277,7 +277,7 @@ def test_compared_in_double_precision():
     spec, run, values = door.read(model, None)
     x = torch.randn(3, 4, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     ours = Converter(spec, dtype="double").model(x)[0]
-    if TORCH:
+    if keras.config.backend() != "tensorflow":
         with pytest.raises(RuntimeError, match="single precision on this backend"):
             run([x])
         assert (ours - run([x.float()])[0]).abs().max() <= 1e-6 * ours.abs().max()
@@ -353,6 +353,13 @@ def test_a_layer_without_a_translation():
         Converter(model)
 
 
+def test_a_shape_that_mixes_rows():
+    with pytest.raises(
+        ValueError, match=r"'r.*' \(Reshape\) cannot be converted: it makes rows of \(5,\) of rows of \(10,\)"
+    ):
+        Converter(build((10,), lambda x: keras.ops.reshape(x, (-1, 5))))
+
+
 def test_a_layer_of_the_users_own():
     class Dense(L.Dense):  # the name is no promise
         def call(self, inputs):
@@ -374,9 +381,23 @@ def test_an_activation_of_the_users_own():
         Converter(build((5,), L.Dense(3, activation=relu, name="d")))
 
 
-def test_normalisation_along_axes_that_are_not_the_last():
-    with pytest.raises(ValueError, match=r"'n' \(LayerNormalization\) cannot be converted: .*axes \[1\] of 3"):
-        Converter(build(SIGNAL, lambda x: L.Flatten()(L.LayerNormalization(axis=1, name="n")(x))))
+def test_normalisation_whose_factors_keras_itself_lays_along_other_axes():
+    square = (4, 4)  # elsewhere Keras fails
+    with pytest.raises(ValueError, match=r"'n' \(RMSNormalization\) cannot be converted: .*axes \[1\] of 3"):
+        Converter(build(square, lambda x: L.Flatten()(L.RMSNormalization(axis=1, name="n")(x))))
+
+
+@needs_torch
+def test_a_model_that_keras_itself_cannot_run():
+    model = build(SIGNAL, lambda x: L.Flatten()(L.LayerNormalization(axis=1)(x)))
+    with pytest.raises(ValueError, match=r"The original fails for .*\(3, 11\): .* LayerNormalization\.call.*\[11\]"):
+        Converter(model)
+
+
+@pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
+def test_normalisation_by_the_deviation_alone():
+    with pytest.raises(ValueError, match=r"'n' \(LayerNormalization\) cannot be converted: its 'rms_scaling'"):
+        Converter(build(SIGNAL, lambda x: L.Flatten()(L.LayerNormalization(rms_scaling=True, name="n")(x))))
 
 
 class Own(keras.Model):

@@ -16,8 +16,9 @@ from test_golden_zoo import ENTRIES, NOISE, UNCONNECTED, golden, run
 from test_results import IMAGE, METHODS, SIGNAL, TABLE, batch, mixed, single
 
 from innsight_py import ConnectionWeights, Converter, Explanation, Gradient, IntegratedGradient, run_cw, run_grad
+from innsight_py.plots.axis import Axis
 from innsight_py.plots.build import global_frame, instance_frame
-from innsight_py.plots.frame import MEDIAN, QUANTILES, Axis, Bars, Boxes, Empty, Image
+from innsight_py.plots.frame import MEDIAN, QUANTILES, Bars, Boxes, Empty, Image
 from innsight_py.plots.statistics import box_statistics, quantiles
 
 # Few steps and winner-takes-all are quick and R's default: that sums are then not exact is tested in test_residual.py.

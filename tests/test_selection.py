@@ -137,7 +137,7 @@ def test_wrong_nodes_of_several_layers(given, fragments):
 
 
 NOT_INDICES = [
-    True, np.True_, 1.0, 0.5, "a", "1", b"1", {0}, {0: 1}, slice(2), object(), [True], [True, False], [1.0], [0.5, 1.5],
+    True, np.True_, 1.0, 0.5, "a", "1", b"1", {0}, {"output_1": "a"}, slice(2), object(), [True], [True, False], [1.0], [0.5, 1.5],
     ["a"], ["a", "b"], [0, "b"], [0, 1.0], np.array([1.0]), np.array([True, False]), np.array(["a"]), [["a"]], [[0.5]],
     [[True]], [[0, None]], float("nan"), [[[0]]],
 ]  # fmt: skip
@@ -224,13 +224,64 @@ def test_a_typo_gets_a_suggestion():
 
 @pytest.mark.parametrize(
     "given",
-    [0, 1.5, True, [0], [0, 1], [1, 2, 3], ["a", 1], {"a": 1}, {"a"}, b"a", np.array([0, 1]), [[0]], [["a", 0]]],
+    [0, 1.5, True, [0], [0, 1], [1, 2, 3], ["a", 1], {"output_1": 1}, {"a"}, b"a", np.array([0, 1]), [[0]], [["a", 0]]],
     ids=repr,
 )
 @pytest.mark.parametrize("of", [ONE, TWO], ids=["one layer", "two layers"])
 def test_not_labels(given, of):
     with pytest.raises(TypeError, match=r"'output_label'.*labels"):
         idx(None, given, of=of)
+
+
+# -- dicts by the names of output layers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"first": 0}, [[0], None]),
+        ({"second": 1}, [None, [1]]),
+        ({"second": 1, "first": 2}, [[2], [1]]),
+        ({"second": [1, 0], "first": np.array([2, 0])}, [[2, 0], [1, 0]]),
+        ({"first": None, "second": range(2)}, [None, [0, 1]]),
+    ],
+    ids=repr,
+)
+def test_dict_of_nodes(given, expected):
+    assert select_outputs(given, None, *TWO, ["first", "second"]).idx == tuple(
+        None if nodes is None else tuple(nodes) for nodes in expected
+    )
+    labels = {
+        key: None if nodes is None else [TWO[1][key == "second"][0][int(node)] for node in np.atleast_1d(nodes)]
+        for key, nodes in given.items()
+    }
+    assert [
+        None if x is None else list(x) for x in select_outputs(None, labels, *TWO, ["first", "second"]).idx
+    ] == expected
+
+
+def test_dict_without_names_of_its_own():
+    assert idx({"output_2": 1}, of=TWO) == [None, [1]]
+    assert idx(None, {"output_1": "b"}) == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"frist": 0}, ValueError, r"no output layer 'frist'; did you mean 'first'\? It has 'first', 'second'"),
+        ({"output_1": 0}, ValueError, "no output layer 'output_1'"),
+        ({0: [1]}, TypeError, r"names of output layers \('first', 'second'\), got 0"),
+        ({"first": 1.5}, TypeError, "whole numbers"),
+        ({"second": 2}, ValueError, r"output layer 2 \('second'\) has the nodes 0 to 1, got 2"),
+        ({"first": []}, ValueError, "at least one node"),
+        ({}, ValueError, "no output node is chosen"),
+        ({"first": None}, ValueError, "no output node is chosen"),
+    ],
+    ids=repr,
+)
+def test_wrong_dicts(given, error, message):
+    with pytest.raises(error, match=f"'output_idx': .*{message}"):
+        select_outputs(given, None, *TWO, ["first", "second"])
 
 
 # -- both -------------------------------------------------------------------------------------------------------

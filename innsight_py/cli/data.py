@@ -88,7 +88,7 @@ def load(
         inputs = [pd.concat(parts, ignore_index=True) if frames else np.concatenate([np.asarray(p) for p in parts])]
         read_images = any(images)
     elif len(paths) == 1 and paths[0].suffix.lower() == ".npz":
-        inputs = _arrays(paths[0], len(dims))
+        inputs = _arrays(paths[0], len(dims), converter.input_keys)
         read_images = False
     elif len(paths) == len(dims):
         read_images = any(path.suffix.lower() in IMAGES for path in paths)
@@ -151,7 +151,8 @@ def _columns(frame: pd.DataFrame, columns: Sequence[str] | None, names: list[str
     return frame
 
 
-def _arrays(path: Path, inputs: int) -> list[np.ndarray]:
+def _arrays(path: Path, inputs: int, keys: Sequence[str] = ()) -> list[np.ndarray]:
+    """Read arrays: those of an archive by the names of the inputs if it has these, otherwise as they come."""
     try:
         found = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -162,7 +163,7 @@ def _arrays(path: Path, inputs: int) -> list[np.ndarray]:
         names = found.files
         if len(names) != inputs:
             raise ValueError(f"'{path}' holds {len(names)} arrays ({', '.join(names)}), the model takes {inputs}.")
-        return [found[name] for name in names]
+        return [found[name] for name in (keys if set(names) == set(keys) else names)]
 
 
 def _image(path: Path, dim: tuple[int, ...], pixels: tuple[float, float]) -> np.ndarray:

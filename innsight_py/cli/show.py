@@ -45,6 +45,8 @@ def model_json(converter: Converter) -> str:
         "output_dim": [list(dim) for dim in converter.output_dim],
         "input_names": [[[str(name) for name in axis] for axis in layer] for layer in converter.input_names],
         "output_names": [[[str(name) for name in axis] for axis in layer] for layer in converter.output_names],
+        "input_keys": converter.input_keys,
+        "output_keys": converter.output_keys,
         "layers": layers(converter),
     }
     return json.dumps(described, indent=2)

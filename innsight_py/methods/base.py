@@ -19,6 +19,7 @@ from innsight_py.converter import DTYPES, Explainable
 from innsight_py.data import read_data, to_channels_first
 from innsight_py.explanation import Buffers, Described, Explanation
 from innsight_py.graph import Explained, Graph, Step, Trace
+from innsight_py.keys import keys_of
 from innsight_py.layers.base import empty_like
 from innsight_py.selection import Selection, select_outputs
 
@@ -42,10 +43,11 @@ _SHARED_PARAMETERS = """channels_first : bool, optional
         Whether the channels are the first or the last axis of each instance, in the data given and in the result.
         The answers are the same. Default: as the model has them (`Converter.channels_first`): last for most Keras
         models, first otherwise.
-    output_idx : int, sequence of int, or list of these and None, optional
+    output_idx : int, sequence of int, or list or dict of these and None, optional
         Output nodes to explain, counted from 0: of the first output layer, or with an entry for each output layer
-        (None: not wanted). Default: the first ten nodes of the first output layer.
-    output_label : str, sequence of str, or list of these and None, optional
+        (None: not wanted), or in a dict by their names (`Converter.output_keys`). Default: the first ten nodes of
+        the first output layer.
+    output_label : str, sequence of str, or list or dict of these and None, optional
         The same by label.
     {ignore_last_act}verbose : bool, optional
         Show a progress bar. Default: when someone is watching (a terminal or a notebook).
@@ -89,7 +91,9 @@ class InterpretingMethod(Explanation):
         self.verbose = verbose
         self.dtype: Literal["float", "double"] = dtype
         self.batch_size = batch_size
-        selection = select_outputs(output_idx, output_label, converter.output_dim, converter.output_names)
+        selection = select_outputs(
+            output_idx, output_label, converter.output_dim, converter.output_names, keys_of(converter, "output")
+        )
         self._selection = selection
         self.output_idx = [None if nodes is None else list(nodes) for nodes in selection.idx]
         self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
@@ -109,7 +113,7 @@ class InterpretingMethod(Explanation):
         """Read data in the user's layout."""
         read = read_data(
             data, self.converter.input_dim, self.channels_first, DTYPES[self.dtype], argument,
-            self.converter.input_names,
+            self.converter.input_names, keys_of(self.converter, "input"),
         )  # fmt: skip
         if argument == "data":
             _warn_of_missing(read)

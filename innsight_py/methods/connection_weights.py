@@ -25,7 +25,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list of these, optional
+    data : array-like, Tensor, DataFrame, or list or dict of these, optional
         The instances to explain, ``(B, *dims)``; needed with `times_input`, otherwise not used.
     times_input : bool
         Multiply the result by the inputs.

@@ -62,9 +62,10 @@ class DeepLift(_Rescaling):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame (pandas, polars, arrow) are matched by name where the converter has names.
+    data : array-like, Tensor, DataFrame, or list or dict of these
+        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
+        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
+        converter has names.
     x_ref : like `data`, optional
         The reference, a single row. Default: zeros.
     rule_name : {"rescale", "reveal_cancel"}
@@ -164,9 +165,10 @@ class DeepSHAP(_Rescaling):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame (pandas, polars, arrow) are matched by name where the converter has names.
+    data : array-like, Tensor, DataFrame, or list or dict of these
+        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
+        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
+        converter has names.
     data_ref : like `data`, optional
         The references. Default: one row of zeros.
     limit_ref : int

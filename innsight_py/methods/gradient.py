@@ -82,9 +82,10 @@ class Gradient(GradientBased):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame (pandas, polars, arrow) are matched by name where the converter has names.
+    data : array-like, Tensor, DataFrame, or list or dict of these
+        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
+        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
+        converter has names.
     times_input : bool
         Multiply the gradients by the inputs.
     %(shared)s
@@ -152,9 +153,10 @@ class SmoothGrad(GradientBased):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame (pandas, polars, arrow) are matched by name where the converter has names.
+    data : array-like, Tensor, DataFrame, or list or dict of these
+        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
+        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
+        converter has names.
     times_input : bool
         Multiply the gradients by the (noisy) inputs.
     n : int

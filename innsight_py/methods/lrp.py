@@ -40,9 +40,10 @@ class LRP(InterpretingMethod):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame (pandas, polars, arrow) are matched by name where the converter has names.
+    data : array-like, Tensor, DataFrame, or list or dict of these
+        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
+        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
+        converter has names.
     rule_name : {"simple", "epsilon", "alpha_beta"} or dict
         One rule for all layers, or a dict with a rule for each of R's layer classes (``"Dense_Layer"``,
         ``"Conv2D_Layer"``, ``"BatchNorm_Layer"``, ``"AvgPool2D_Layer"``, ``"MaxPool2D_Layer"``, ...; an error lists

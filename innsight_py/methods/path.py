@@ -29,9 +29,10 @@ class IntegratedGradient(GradientBased):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame (pandas, polars, arrow) are matched by name where the converter has names.
+    data : array-like, Tensor, DataFrame, or list or dict of these
+        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
+        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
+        converter has names.
     x_ref : like `data`, optional
         The reference, a single row. Default: zeros.
     n : int
@@ -138,9 +139,10 @@ class ExpectedGradient(GradientBased):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list of these
-        The instances to explain, ``(B, *dims)``; a list with one entry an input for several inputs. Columns of a
-        frame (pandas, polars, arrow) are matched by name where the converter has names.
+    data : array-like, Tensor, DataFrame, or list or dict of these
+        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
+        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
+        converter has names.
     data_ref : like `data`, optional
         The rows that references are drawn from. Default: one row of zeros.
     n : int

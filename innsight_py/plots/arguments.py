@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from innsight_py._checks import describe, is_whole, suggestion, warn
 from innsight_py.data import channels_last, without_tensors
+from innsight_py.keys import in_order, keys_of, layer_title
 from innsight_py.names import levels
 from innsight_py.selection import select_outputs
 
@@ -143,7 +144,9 @@ def read_nodes(explanation: Explanation, output_idx: Any, output_label: Any) -> 
         first = next(i for i, nodes in enumerate(explained) if nodes is not None)
         chosen = [(explained[i] or [])[:1] if i == first else None for i in range(len(explained))]
     else:
-        chosen = select_outputs(output_idx, output_label, converter.output_dim, converter.output_names).idx
+        chosen = select_outputs(
+            output_idx, output_label, converter.output_dim, converter.output_names, keys_of(converter, "output")
+        ).idx
     argument = "output_idx" if output_label is None else "output_label"
     nodes: list[Node] = []
     for i, wanted in enumerate(chosen):
@@ -154,7 +157,7 @@ def read_nodes(explanation: Explanation, output_idx: Any, output_label: Any) -> 
         for node in wanted:
             if node not in known:
                 raise ValueError(
-                    f"Argument '{argument}': node {node} ('{labels[node]}') of output layer {i + 1} was not "
+                    f"Argument '{argument}': node {node} ('{labels[node]}') of {_output(explanation, i)} was not "
                     f"explained. Explained are {_explained(explanation)}."
                 )
         order = {label: place for place, label in enumerate(levels(converter.output_names[i][0]))}
@@ -165,9 +168,15 @@ def read_nodes(explanation: Explanation, output_idx: Any, output_label: Any) -> 
 
 def _explained(explanation: Explanation) -> str:
     parts = [
-        f"{list(nodes)} of output layer {i + 1}" for i, nodes in enumerate(explanation.output_idx) if nodes is not None
+        f"{list(nodes)} of {_output(explanation, i)}"
+        for i, nodes in enumerate(explanation.output_idx)
+        if nodes is not None
     ]
     return ", ".join(parts)
+
+
+def _output(explanation: Explanation, i: int) -> str:
+    return layer_title("output layer", i, keys_of(explanation.converter, "output"))
 
 
 # -- images -----------------------------------------------------------------------------------------------------
@@ -188,13 +197,15 @@ def read_backgrounds(image: Any, explanation: Explanation, rows: Sequence[int]) 
     """
     if image is None or image is False:
         return {}
-    dims = explanation.converter.input_dim
+    dims, keys = explanation.converter.input_dim, keys_of(explanation.converter, "input")
     if not any(len(dim) == 3 for dim in dims):
         raise ValueError("Argument 'image': the model has no image among its inputs.")
     if image is True:
         if not explanation.data:
             raise ValueError("Argument 'image': this result has no data of its own; give the images.")
         parts = [x if len(dim) == 3 else None for x, dim in zip(explanation.data, dims, strict=True)]
+    elif isinstance(image, Mapping):
+        parts = in_order(image, keys, "image", "input", whole=False)
     elif len(dims) == 1:
         parts = [image]
     elif isinstance(image, list | tuple) and len(image) == len(dims):
@@ -208,7 +219,7 @@ def read_backgrounds(image: Any, explanation: Explanation, rows: Sequence[int]) 
     for j, (part, dim) in enumerate(zip(parts, dims, strict=True)):
         if part is None:
             continue
-        where = f"Argument 'image'{f', input {j + 1}' if len(dims) > 1 else ''}"
+        where = "Argument 'image'" + (f", {layer_title('input', j, keys)}" if len(dims) > 1 else "")
         if len(dim) != 3:
             raise ValueError(f"{where}: expected None, since this input is no image, got {describe(part)}.")
         images = _with_channels_last(part, dim, explanation.channels_first, where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -16,7 +16,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from matplotlib.transforms import Affine2D, ScaledTranslation, Transform, blended_transform_factory
 
-from innsight_py.plots.frame import Axis, Bars, Boxes, Empty, Image, Info, Panel
+from innsight_py.plots.axis import Axis
+from innsight_py.plots.frame import Bars, Boxes, Empty, Image, Panel
 from innsight_py.plots.text import number
 
 COLOURS = "bwr"  # blue, white, red: R's
@@ -31,7 +32,7 @@ BAR = 8.0
 #: What a colour bar with its numbers takes beside a panel.
 BAR_ROOM = 62.0
 #: Inches that a letter of the info takes.
-_INFO_LETTER = 0.064
+INFO_LETTER = 0.064
 
 
 # -- places beside the axes ---------------------------------------------------------------------------------------
@@ -244,15 +245,6 @@ def _strip(
     ax.add_patch(Rectangle(corner, *size, facecolor=mixed(0.15), edgecolor="none", **look))
     x, y = corner[0] + size[0] / 2, corner[1] + size[1] / 2
     ax.text(x, y, text, ha="center", va="center", rotation=rotation, fontsize=TEXT + 1, **look)
-
-
-def write_info(infos: Iterable[Info], inches: float) -> list[list[str]]:
-    """Write each info in one line or, where one of them is too long for so many inches, all with a line a number."""
-    entries = [[f"{name} {value}" for name, value in info.lines] for info in infos]
-    together = ["   ".join(parts) for parts in entries]
-    if max(len(line) for line in together) * _INFO_LETTER <= inches:
-        return [[line] for line in together]
-    return entries
 
 
 def draw_info(ax: Axes, lines: Sequence[str], offset: float) -> None:

@@ -22,7 +22,8 @@ from innsight_py.plots.arguments import (
     read_reference,
     read_rows,
 )
-from innsight_py.plots.frame import MEDIAN, QUANTILES, Axis, Bars, Boxes, Empty, Image, Info, Panel, Place, PlotFrame
+from innsight_py.plots.axis import Axis
+from innsight_py.plots.frame import MEDIAN, QUANTILES, Bars, Boxes, Empty, Image, Info, Panel, Place, PlotFrame
 from innsight_py.plots.statistics import box_statistics, pixel_quantiles
 
 if TYPE_CHECKING:

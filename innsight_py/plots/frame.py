@@ -63,7 +63,8 @@ from typing import Any
 
 import numpy as np
 
-from innsight_py.plots.text import hover, number, shortened
+from innsight_py.plots.axis import Axis
+from innsight_py.plots.text import hover, number
 
 #: Which quantiles of the instances a global picture has for each pixel; the fifth is the median.
 QUANTILES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
@@ -71,100 +72,8 @@ MEDIAN = QUANTILES.index(0.5)
 #: More positions than this are drawn as bands instead of boxes.
 MOST_BOXES = 60
 
-#: Inches that a letter of a tick label takes, beside and above its neighbour.
-_LETTER, _LINE = 0.075, 0.14
 #: Inches at which nodes are broken into lines, for a single instance and for several, and that no line exceeds.
 _PAGE, _WIDE_PAGE, _WIDEST = 16.0, 24.0, 30.0
-
-
-@dataclass(frozen=True)
-class Ticks:
-    """Tick labels that fit: at which positions, what they say, and degrees by which they are turned."""
-
-    positions: list[float]
-    labels: list[str]
-    rotation: int = 0
-
-
-@dataclass(frozen=True)
-class Axis:
-    """An axis of the values of a panel.
-
-    Attributes
-    ----------
-    title : str
-        Title of the axis.
-    short_title : str
-        What a single place on it is called in hover texts.
-    labels : tuple of str
-        Label of each place.
-    named : bool
-        Whether the ticks are labels, or numbers from 1.
-    """
-
-    title: str
-    short_title: str
-    labels: tuple[str, ...]
-    named: bool
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def positions(self) -> np.ndarray:
-        """Places on the axis, from 1."""
-        return np.arange(1, len(self) + 1)
-
-    @property
-    def longest(self) -> float:
-        """Inches that the longest label takes."""
-        return max(len(shortened(label)) for label in self.labels) * _LETTER
-
-    def ticks(self, inches: float) -> Ticks:
-        """Choose the tick labels of a horizontal axis so that none overlap.
-
-        Labels are level where all fit, turned where they do not, and where even turned ones do not fit only some are
-        shown. Axes of numbers have round ones.
-
-        Parameters
-        ----------
-        inches : float
-            Length of the axis.
-
-        Examples
-        --------
-        >>> axis = Axis("Feature", "Feature", ("age", "dose"), named=True)
-        >>> axis.ticks(2.0)
-        Ticks(positions=[1, 2], labels=['age', 'dose'], rotation=0)
-        >>> axis.ticks(0.4).rotation
-        90
-        """
-        if not self.named:
-            places = round_positions(len(self), max(2, int(inches / 0.5)))
-            return Ticks(places, [str(int(place)) for place in places])
-        room = inches / len(self)
-        if room >= self.longest + 0.08:
-            rotation, step = 0, 1
-        elif room >= 1.6 * _LINE and 0.5 < self.longest <= 1.0:
-            rotation, step = 45, 1
-        else:
-            rotation, step = 90, math.ceil(_LINE / room)
-        chosen = range(0, len(self), step)
-        return Ticks([i + 1 for i in chosen], [shortened(self.labels[i]) for i in chosen], rotation)
-
-
-def round_positions(n: int, most: int) -> list[float]:
-    """Choose at most so many round numbers of 1..n.
-
-    Examples
-    --------
-    >>> round_positions(224, 5), round_positions(4, 5)
-    ([50, 100, 150, 200], [1, 2, 3, 4])
-    """
-    for step in (factor * 10**power for power in range(9) for factor in (1, 2, 5)):
-        if n / step <= most:
-            break
-    return list(range(step, n + 1, step))
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from innsight_py._checks import describe
 from innsight_py.plots import artists
-from innsight_py.plots.artists import BAR_ROOM, GAP, LINE, STRIP
-from innsight_py.plots.frame import Axis, Image, Panel, PlotFrame
+from innsight_py.plots.artists import BAR_ROOM, GAP, INFO_LETTER, LINE, STRIP
+from innsight_py.plots.axis import Axis
+from innsight_py.plots.frame import Image, Panel, PlotFrame
+from innsight_py.plots.text import written_info
 
 
 class Display:
@@ -125,7 +127,7 @@ class _Grid:
             if all(isinstance(panel, Image) for panel in frame.panels[:, :, -1].flat):
                 room += BAR_ROOM / 72
             self.info = np.empty(frame.info.size, object)
-            self.info[:] = artists.write_info(frame.info.flat, room)
+            self.info[:] = written_info([info.lines for info in frame.info.flat], room / INFO_LETTER)
             self.info = self.info.reshape(frame.info.shape)
 
     def groups(self) -> Iterator[tuple[int, int, int, int]]:
@@ -239,7 +241,7 @@ def _draw_on_given(frame: PlotFrame, axes: np.ndarray) -> None:
             artists.draw_colour_bar(panel, ax)
         offset = GAP
         if frame.info is not None and k == 0:
-            lines = artists.write_info([frame.info[i, j]], inches)[0]
+            lines = written_info([frame.info[i, j].lines], inches / INFO_LETTER)[0]
             artists.draw_info(ax, lines, offset)
             offset += LINE * len(lines) + GAP
         names = [

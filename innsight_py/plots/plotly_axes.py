@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from innsight_py.plots.frame import Axis, Boxes, Image, Ticks
+from innsight_py.plots.axis import Axis, Ticks
+from innsight_py.plots.frame import Boxes, Image
 from innsight_py.plots.plotly_grid import Grid, ticks
 from innsight_py.plots.plotly_traces import distinct
 

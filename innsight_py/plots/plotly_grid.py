@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from innsight_py.plots.frame import Axis, Empty, Image, Panel, PlotFrame, Ticks
+from innsight_py.plots.axis import Axis, Ticks
+from innsight_py.plots.frame import Empty, Image, Panel, PlotFrame
+from innsight_py.plots.text import written_info
 
 #: Heights of a strip, of a line of the info, and of what lies between things.
 STRIP, LINE, GAP = 20, 16, 4
@@ -119,15 +121,11 @@ class Grid:
     # -- rows -----------------------------------------------------------------------------------------------------
 
     def _info(self) -> np.ndarray | None:
-        """Write each info in one line or, where one of them is too long for its panels, all with a line a number."""
         if self.frame.info is None:
             return None
         span = min(self._span(place).width for place in range(len(self._columns) // self.inputs))
-        entries = [[f"{name} {value}" for name, value in info.lines] for info in self.frame.info.flat]
-        together = [["   ".join(parts)] for parts in entries]
-        fits = max(len(line[0]) for line in together) * LETTER <= span
-        lines = np.empty(len(entries), object)
-        lines[:] = together if fits else entries
+        lines = np.empty(self.frame.info.size, object)
+        lines[:] = written_info([info.lines for info in self.frame.info.flat], span / LETTER)
         return lines.reshape(self.frame.info.shape)
 
     def _row_height(self, i: int, scale: float) -> float:

@@ -44,3 +44,16 @@ def hover(value_name: str, value: str, places: Sequence[tuple[str, str]]) -> str
     """
     lines = [f"{title}: {html.escape(label)}" for title, label in places]
     return "<br>".join([f"<b>{value_name}</b>: {value}", *lines])
+
+
+def written_info(infos: Sequence[Sequence[tuple[str, str]]], letters: float) -> list[list[str]]:
+    """Write names and numbers in one line each or, where one is longer than so many letters, all with a line a number.
+
+    Examples
+    --------
+    >>> written_info([[("Pred.", "0.5"), ("Sum", "1")]], 20), written_info([[("Pred.", "0.5"), ("Sum", "1")]], 10)
+    ([['Pred. 0.5   Sum 1']], [['Pred. 0.5', 'Sum 1']])
+    """
+    entries = [[f"{name} {value}" for name, value in lines] for lines in infos]
+    together = [["   ".join(parts)] for parts in entries]
+    return together if max(len(line[0]) for line in together) <= letters else entries
