@@ -18,6 +18,7 @@ from palmerpenguins import load_penguins
 from PIL import Image
 
 from innsight_py import Converter, run_deeplift, run_grad, run_lrp, run_shap
+from innsight_py.cli import methods, show
 from innsight_py.cli.errors import MEANING, Exit
 
 (ENTRY,) = importlib.metadata.entry_points(group="console_scripts", name="innsight-py")
@@ -390,3 +391,11 @@ def test_warnings_are_one_line(table, net, tmp_path):
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert all(line.startswith("innsight-py: ") for line in found.stderr.splitlines())
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_methods_are_told_in_plain_text(name):
+    text = show.method_text(name)
+    assert not any(mark in text for mark in ("\\", "``", ":math:", ".. ", "%(", "{ij}"))
+    assert f"{name}: {methods.class_of(name).__name__}" in text
+    assert all(f"\n  {key}=" in text for key in methods.settings(name))
