@@ -82,8 +82,8 @@ def document() -> str:
 
 # What is supported
 
-The columns of the first table are methods; "one rule" means that all rules of LRP are the same for such a layer. The keys
-that a layer takes in a dict of your own are on the page of [the model spec](model-spec.md).
+The columns of the first table are methods; "one rule" means that all rules of LRP are the same for such a layer. The
+keys that a layer takes in a dict of your own are on the page of [the model spec](model-spec.md).
 
 ## Layers and their rules
 

@@ -96,7 +96,8 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 #: What formulas are made of, longer words before those that they begin with.
 _CHARACTERS = {
-    "sum": "Σ", "varepsilon": "ε", "alpha": "α", "partial": "∂", "sigma": "σ", "sim": "~", "not\\ni": "∌", "cup": "∪",
+    "sum": "Σ", "varepsilon": "ε", "alpha": "\N{GREEK SMALL LETTER ALPHA}", "partial": "∂",
+    "sigma": "\N{GREEK SMALL LETTER SIGMA}", "sim": "~", "not\\ni": "∌", "cup": "\N{UNION}",
     "in": "∈", "mathbb": "", "mathrm": "", "text": "", "bigl": "", "bigr": "", "bar": "not", "quad": "   ", ",": " ",
 }  # fmt: skip
 
@@ -131,11 +132,11 @@ def _plain(text: str) -> str:
 
 
 def _formula(tex: str) -> str:
-    """Write a formula in the characters of a terminal.
+    r"""Write a formula in the characters of a terminal.
 
     Examples
     --------
-    >>> _formula(r"R_i = \\sum_j z_{ij}^+ / (z_j + \\varepsilon)")
+    >>> _formula(r"R_i = \sum_j z_{ij}^+ / (z_j + \varepsilon)")
     'R_i = Σ_j z_ij^+ / (z_j + ε)'
     """
     tex = re.sub(r"\\t?frac ?(\w)(\w)", r"\1/\2", " ".join(tex.split()))

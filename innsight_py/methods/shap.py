@@ -63,7 +63,8 @@ class SHAP(AgnosticWrapper, own=_OWN):
     Warns
     -----
     UserWarning
-        If values do not add up, which says that the model does not predict the same each time; see `Explanation.residual`.
+        If values do not add up, which says that the model does not predict the same each time; see
+        `Explanation.residual`.
 
     Examples
     --------
