@@ -86,6 +86,8 @@ CASES = (
          lambda: nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 1))),
     Case("a gate, `a * sigmoid(b)`", "DeepLift",
          lambda: Wrapped(_gate, nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 1))),
+    Case("`torch.tanh`", "LRP",
+         lambda: Wrapped(lambda x, a, b: b(torch.tanh(a(x))), *(nn.Linear(a, b, bias=False) for a, b in ((4, 8), (8, 1))))),
     Case("a residual sum", "LRP",
          lambda: Wrapped(_residual, *(nn.Linear(a, b, bias=False) for a, b in ((4, 8), (8, 8))), nn.ReLU(),
                          nn.Linear(8, 1, bias=False))),
