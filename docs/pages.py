@@ -5,6 +5,7 @@ They are written into ``docs/generated`` before sphinx reads; everything in them
 
 from __future__ import annotations
 
+import enum
 import importlib
 import inspect
 import shutil
@@ -189,6 +190,11 @@ def command(name: str) -> str:
         flags = ", ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
         if parameter.param_type_name == "argument":
             flags = f"`{parameter.metavar or parameter.name.upper()}`"
-        rows.append(f"| {flags} | {getattr(parameter, 'help', '') or ''} |")
+        said, default = getattr(parameter, "help", None) or "", parameter.default
+        if isinstance(default, enum.Enum):
+            said += f" One of {', '.join(f'`{choice.value}`' for choice in type(default))}."
+        if isinstance(default, enum.Enum | str):
+            said += f" Default: `{default.value if isinstance(default, enum.Enum) else default}`."
+        rows.append(f"| {flags} | {said} |")
     table = "| option | what it does |\n|---|---|\n" + "\n".join(rows)
     return f"{about}\n\n:::{{container}} options\n{table}\n:::\n"
