@@ -1,4 +1,4 @@
-"""Check that the built site needs nothing but itself: links inside lead somewhere, nothing is loaded, pictures are told.
+"""Check that the built site needs nothing but itself: links lead somewhere, nothing is loaded, pictures have texts.
 
 ``python docs/check_links.py docs/_build/html``
 """
