@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -140,3 +141,9 @@ def test_the_number_of_answers():
     more = len(test_golden_more.NETS) * len(test_golden_more.CALLS)
     answers = len(test_golden_zoo.ENTRIES) + len(test_golden_small.CALLS) + more + keras
     assert f"{answers:,} answers" in TEXT
+
+
+def test_all_extras_are_named():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (said,) = re.findall(r"To use it: (.*?)messages say", TEXT, re.DOTALL)
+    assert all(f"`{extra}`" in said or f"[{extra}]" in said for extra in set(extras) - {"docs", "test", "browser"})
