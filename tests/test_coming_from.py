@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from pathlib import Path
 
@@ -151,3 +152,48 @@ def test_innvestigate_rows_run_on_a_keras_model(names):
     assert len(calls) == 7
     for call in calls:
         assert eval(call, names).get_result().shape == (5, 4, 3)  # noqa: S307
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 12), nn.Linear(12, 1)
+
+    def forward(self, x):
+        return self.last(nn.functional.relu(self.first(x)))
+
+
+@pytest.mark.filterwarnings("ignore:.*scalar:DeprecationWarning")  # shap's own, with numpy 2.4
+def test_what_the_readme_says_of_shap():
+    """Its check stops DeepExplainer at a function, and at windows that overlap."""
+    shap = pytest.importorskip("shap")
+    torch.manual_seed(4)
+    images = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, 1), nn.Flatten(), nn.Linear(32, 1)).eval()
+    for model, dim in ((Functional().eval(), (4,)), (images, (1, 8, 8))):
+        x, background = torch.randn(3, *dim), torch.randn(1, *dim)
+        with pytest.raises(AssertionError, match="do not sum up to the model's output"):
+            shap.DeepExplainer(model, background).shap_values(x)
+        result = innsight_py.run_deepshap(
+            Converter(model, input_dim=dim), x, data_ref=background, winner_takes_all=False
+        )
+        assert result.residual.relative[0].abs().max() < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:Setting forward, backward hooks:UserWarning")
+@pytest.mark.filterwarnings("ignore:Input Tensor .* did not already require gradients:UserWarning")
+def test_what_the_readme_says_of_captum():
+    """A layer without a rule: its LRP stops, its DeepLift gives what a plain gradient gives, without a word."""
+    captum = pytest.importorskip("captum.attr")
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 1)).eval()
+    x = torch.randn(3, 4)
+    with pytest.raises(TypeError, match="GELU"):
+        captum.LRP(model).attribute(x, target=0)
+    gradient = captum.InputXGradient(model).attribute(x, target=0)
+    torch.testing.assert_close(captum.DeepLift(model).attribute(x, torch.zeros(1, 4), 0), gradient)
+
+
+def test_no_other_has_a_command():
+    scripts = {entry.dist.name for entry in importlib.metadata.entry_points(group="console_scripts") if entry.dist}
+    assert "innsight_py" in {name.replace("-", "_") for name in scripts}
+    assert not scripts & {"captum", "shap"}
