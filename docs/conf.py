@@ -50,7 +50,8 @@ numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # but for names of ours: the site is read offline
 xref.DEFAULT_LINKS.clear()
 numpydoc_xref_aliases = {name: f"innsight_py.{name}" for name in innsight_py.__all__}
-numpydoc_xref_aliases["Residual"] = "innsight_py.completeness.Residual"
+numpydoc_xref_aliases |= {"Residual": "innsight_py.completeness.Residual"}
+numpydoc_xref_aliases |= {name.rpartition(".")[2]: f"innsight_py.{name}" for name in pages.PLOTS}
 default_role = "py:obj"
 
 # -- look -------------------------------------------------------------------------------------------------------------
@@ -66,8 +67,7 @@ html_copy_source = False
 
 def _public_bases(app: Any, name: str, obj: Any, options: Any, bases: list[type]) -> None:
     """Name the nearest base class that has a page."""
-    public = [cls for cls in obj.__mro__[1:] if cls.__name__ in innsight_py.__all__]
-    bases[:] = public[:1] or bases
+    bases[:] = [pages.public_base(obj) or bases[0]]
 
 
 def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

@@ -126,14 +126,22 @@ def _page(name: str) -> str:
     lines = [last, "=" * len(last), ""]
     maker = RUNNERS.get(name, "convert" if name == "Converter" else None)
     if maker is not None:
-        lines += [f".. py:function:: innsight_py.{maker}(...)", "", f"   The same as ``{name}(...)``.", ""]
+        lines += [".. py:currentmodule:: innsight_py", ""]
+        lines += [f".. py:function:: {maker}(...)", "", f"   The same as ``{name}(...)``.", ""]
     if name in RUNNERS:
         lines += ["What comes back is an `~innsight_py.Explanation`, with ``get_result``, ``plot``, ``plot_global``,"]
         lines += ["``summary`` and ``residual``.", ""]
     kind = "exception" if isinstance(value, type) and issubclass(value, Exception) else "class"
     kind = kind if isinstance(value, type) else "function"
-    members = [] if kind == "function" else ["   :members:", "   :show-inheritance:"]
+    members = [] if kind == "function" else ["   :members:"]
+    if kind == "exception" or (kind == "class" and public_base(value) is not None):
+        members.append("   :show-inheritance:")
     return "\n".join([*lines, f".. auto{kind}:: innsight_py.{name}", *members, ""])
+
+
+def public_base(cls: type) -> type | None:
+    """Find the nearest base class that has a page."""
+    return next((base for base in cls.__mro__[1:] if base.__name__ in innsight_py.__all__), None)
 
 
 def spec_keys() -> str:
