@@ -143,9 +143,11 @@ def test_what_is_said_of_results(section, names):
         assert eval(code, names) is not None  # noqa: S307
 
 
+@pytest.mark.filterwarnings("ignore:.*attributions do not add up:UserWarning")
 def test_innvestigate_rows_run_on_a_keras_model(names):
     """Those of innvestigate were read in its sources; ours are run."""
     keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(3, "softmax")])
     names["converter"] = Converter(model)
     calls = [code for _, right in rows("innvestigate") for code in right if code.startswith("run_")]

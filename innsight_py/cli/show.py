@@ -97,7 +97,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 #: What formulas are made of, longer words before those that they begin with.
 _CHARACTERS = {
     "sum": "Σ", "varepsilon": "ε", "alpha": "\N{GREEK SMALL LETTER ALPHA}", "partial": "∂",
-    "sigma": "\N{GREEK SMALL LETTER SIGMA}", "sim": "~", "not\\ni": "∌", "cup": "\N{UNION}",
+    "sigma": "\N{GREEK SMALL LETTER SIGMA}", "sim": "~", "notin": "∉", "cup": "\N{UNION}",
     "in": "∈", "mathbb": "", "mathrm": "", "text": "", "bigl": "", "bigr": "", "bar": "not", "quad": "   ", ",": " ",
 }  # fmt: skip
 
