@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable
 
@@ -36,6 +37,12 @@ def floor(model: nn.Module, x: Tensor, outputs: int) -> Call:
     return run
 
 
+def channels_last(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """Lay a copy of a model, and its images, out in memory with channels last."""
+    layout = torch.channels_last
+    return copy.deepcopy(model).to(memory_format=layout), x.to(memory_format=layout)
+
+
 def forward(model: nn.Module, x: Tensor) -> Call:
     """One forward pass."""
     return lambda: model(x)
@@ -44,15 +51,16 @@ def forward(model: nn.Module, x: Tensor) -> Call:
 def ours(converter: Converter, x: Tensor, method: str, references: Tensor | None = None) -> Call:
     """Our whole call, checks and result included."""
     zero = x.new_zeros((1, *x.shape[1:]))
+    nodes = {"output_idx": list(range(converter.output_dim[0][0])), "verbose": False}  # all, not only the first ten
     calls: dict[str, Call] = {
-        "gradient": lambda: run_grad(converter, x, verbose=False),
-        "deeplift": lambda: run_deeplift(converter, x, x_ref=zero, ignore_last_act=False, verbose=False),
-        "lrp-epsilon": lambda: run_lrp(converter, x, rule_name="epsilon", rule_param=1e-4, verbose=False),
-        "lrp-alpha-beta": lambda: run_lrp(converter, x, rule_name="alpha_beta", rule_param=2.0, verbose=False),
-        "intgrad": lambda: run_intgrad(converter, x, n=STEPS, verbose=False),
-        "smoothgrad": lambda: run_smoothgrad(converter, x, n=STEPS, seed=1, verbose=False),
-        "expgrad": lambda: run_expgrad(converter, x, data_ref=references, n=STEPS, seed=1, verbose=False),
-        "deepshap": lambda: run_deepshap(converter, x, data_ref=references, verbose=False),
+        "gradient": lambda: run_grad(converter, x, **nodes),
+        "deeplift": lambda: run_deeplift(converter, x, x_ref=zero, ignore_last_act=False, **nodes),
+        "lrp-epsilon": lambda: run_lrp(converter, x, rule_name="epsilon", rule_param=1e-4, **nodes),
+        "lrp-alpha-beta": lambda: run_lrp(converter, x, rule_name="alpha_beta", rule_param=2.0, **nodes),
+        "intgrad": lambda: run_intgrad(converter, x, n=STEPS, **nodes),
+        "smoothgrad": lambda: run_smoothgrad(converter, x, n=STEPS, seed=1, **nodes),
+        "expgrad": lambda: run_expgrad(converter, x, data_ref=references, n=STEPS, seed=1, **nodes),
+        "deepshap": lambda: run_deepshap(converter, x, data_ref=references, **nodes),
     }
     return calls[method]
 
@@ -86,11 +94,12 @@ def captum(  # noqa: C901
                 x, baselines=zero, target=k, n_steps=STEPS, method="riemann_right", internal_batch_size=size
             )
         )
-    if method == "smoothgrad":
+    if method.startswith("smoothgrad"):
+        size = int(method.partition("@")[2])
         noisy = attr.NoiseTunnel(attr.Saliency(model))
         return each(
             lambda k: noisy.attribute(
-                x, nt_type="smoothgrad", nt_samples=STEPS, nt_samples_batch_size=4, stdevs=0.1, target=k, abs=False
+                x, nt_type="smoothgrad", nt_samples=STEPS, nt_samples_batch_size=size, stdevs=0.1, target=k, abs=False
             )
         )
     if method == "expgrad":

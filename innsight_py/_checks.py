@@ -154,6 +154,24 @@ def _path(value: object) -> Path:
     return Path(value)
 
 
+def _device(value: object) -> torch.device | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | torch.device):
+        raise WrongTypeError("the name of a device, a torch.device or None")
+    try:
+        device = torch.device(value)
+    except RuntimeError:
+        raise ValueError("the name of a device ('cpu', 'cuda', 'cuda:1', 'mps')") from None
+    if device.type == "meta":
+        raise ValueError("a device that holds numbers")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError("a device that this machine and this torch have") from None
+    return device
+
+
 #: A plain truth value; numbers and strings are refused, as in R.
 Flag = Annotated[bool, PlainValidator(_flag)]
 #: A whole number of at least 1.
@@ -164,6 +182,8 @@ Number = Annotated[float, PlainValidator(read_number)]
 NotNegative = Annotated[float, PlainValidator(_not_negative)]
 #: The path of a file.
 FilePath = Annotated[str | os.PathLike[str], PlainValidator(_path)]
+#: A device that tensors can be put on.
+Device = Annotated[str | torch.device | None, PlainValidator(_device)]
 #: What fixes random draws.
 Seed = Annotated[int | torch.Generator | None, PlainValidator(_seed)]
 

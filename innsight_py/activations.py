@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from innsight_py._checks import describe, suggestion
+from innsight_py._elementwise import is_positive
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class _Kind:
 
 
 def _heaviside(z: Tensor, y: Tensor, params: Mapping[str, Any]) -> Tensor:
-    return (z > 0).to(z.dtype)
+    return is_positive(z)
 
 
 def _sigmoid_derivative(z: Tensor, y: Tensor, params: Mapping[str, Any]) -> Tensor:

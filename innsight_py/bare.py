@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from innsight_py._checks import describe
 from innsight_py.converter import DTYPES, Explainable
 from innsight_py.converters.torch import independent_copy
-from innsight_py.graph import Graph, Node
+from innsight_py.graph import Graph, Node, Sizes
 from innsight_py.layers import Layer, Record
 from innsight_py.names import default_names
 
@@ -131,13 +131,9 @@ class ModuleGraph(Graph):
 
     def __init__(self, module: nn.Module, sample: Tensor) -> None:
         layer = ModuleLayer(module)
-        row_size = layer.measure(sample)
+        trace, widest = layer.measure(sample)
         super().__init__(["input_1"], layer.input_dims, [layer.name], [Node(layer.name, ("input_1",))], [layer])
-        self._row_size = row_size
-
-    def row_size(self) -> tuple[int, int]:
-        """Count the numbers that one row takes, as they were measured: in a whole trace, and at the widest place."""
-        return self._row_size
+        self.sizes = Sizes(trace, widest, sum(x.numel() for x in module.parameters()))
 
 
 class BareModule(Explainable):

@@ -95,35 +95,38 @@ def absolute_residual(method: Explanation, i: int) -> Tensor | None:
     return None if goal is None else _missing(method, i, goal)
 
 
-def _missing(method: Explanation, i: int, goal: Tensor) -> Tensor:
-    missing = goal.double()
+def _missing(method: Explanation, i: int, goal: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Compute goals minus sums, of all rows or of some."""
+    missing = (goal if rows is None else goal[rows]).double()
     for x in method.result[i] or ():
         if x is not None:
-            missing = missing - _over_inputs(torch.sum, x)
+            missing = missing - _over_inputs(x, rows)
     return missing
 
 
-def _over_inputs(reduce: Callable[..., Tensor], x: Tensor) -> Tensor:
-    """Reduce attributions ``(B, *dims, K)`` to ``(B, K)`` in double precision; torch copies what it adds up so."""
-    rows = max(1, TOGETHER // max(1, math.prod(x.shape[1:])))
+def _over_inputs(x: Tensor, rows: Tensor | None, magnitudes: bool = False) -> Tensor:
+    """Add up attributions ``(B, *dims, K)``, or their magnitudes, to ``(rows, K)`` in double precision.
+
+    Torch copies what it adds up so, hence some rows at a time.
+    """
+    together = max(1, TOGETHER // max(1, math.prod(x.shape[1:])))
     axes = tuple(range(1, x.dim() - 1))
-    return torch.cat([reduce(part, dim=axes, dtype=torch.float64) for part in torch.split(x, rows)])
+    parts = torch.split(x, together) if rows is None else (x[some] for some in torch.split(rows, together))
+    return torch.cat([(part.abs() if magnitudes else part).sum(axes, dtype=torch.float64) for part in parts])
 
 
-def _sum_of_magnitudes(x: Tensor, dim: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    total: Tensor = torch.linalg.vector_norm(x, 1, dim, dtype=dtype)
-    return total
-
-
-def _relative(method: Explanation, i: int, goal: Tensor, missing: Tensor) -> Tensor:
+def _relative(method: Explanation, i: int, goal: Tensor, missing: Tensor, rows: Tensor | None = None) -> Tensor:
     """Compare a residual with what it is the residual of."""
-    total = torch.zeros_like(goal, dtype=torch.float64)
+    value = goal if method.explained_values is None else method.explained_values[i]
+    assert value is not None
+    if rows is not None:
+        goal, value = goal[rows], value[rows]
+    total = torch.zeros_like(missing)
     for x in method.result[i] or ():
         if x is not None:
-            total = total + _over_inputs(_sum_of_magnitudes, x)
+            total = total + _over_inputs(x, rows, magnitudes=True)
     scale = torch.maximum(goal.double().abs(), total).clamp(min=torch.finfo(torch.float64).tiny)
-    value = None if method.explained_values is None else method.explained_values[i]
-    rounding = ROUNDING[method.dtype] * (goal if value is None else value).double().abs()
+    rounding = ROUNDING[method.dtype] * value.double().abs()
     return torch.where(missing.abs() <= rounding, torch.zeros_like(missing), missing / scale)
 
 
@@ -185,31 +188,34 @@ def warn_if_incomplete(method: Explanation, reasons: Callable[[], Sequence[str] 
         Says why it can be; None where the method promises nothing.
     """
     limit = TOLERANCE[method.dtype]
-    goals = enumerate(method.decomp_goal or ())
-    doubtful = [(i, goal) for i, goal in goals if goal is not None and not _adds_up(method, i, goal, limit)]
-    why = reasons() if doubtful else None
+    doubts = [(i, goal, _doubtful(method, i, goal, limit)) for i, goal in _goals(method)]
+    why = reasons() if any(len(rows) for *_, rows in doubts) else None
     if why is None:
         return
-    for i, goal in doubtful:
-        missing = _missing(method, i, goal)
-        relative = _relative(method, i, goal, missing)
+    for i, goal, rows in doubts:
+        missing = _missing(method, i, goal, rows)
+        relative = _relative(method, i, goal, missing, rows)
         if bool((relative.abs() > limit).any()):
-            _warn_of(method, i, missing, relative, why)
+            _warn_of(method, i, missing, relative, why, rows)
             return
 
 
-def _adds_up(method: Explanation, i: int, goal: Tensor, limit: float) -> bool:
-    """Tell quickly, with two operations, whether sums are near enough to the goals; False may be too strict."""
-    reached = [x for x in method.result[i] or () if x is not None]
-    if len(reached) != 1:
-        return False
-    return torch.allclose(reached[0].sum(tuple(range(1, reached[0].dim() - 1))), goal, rtol=limit, atol=0)
+def _goals(method: Explanation) -> list[tuple[int, Tensor]]:
+    return [(i, goal) for i, goal in enumerate(method.decomp_goal or ()) if goal is not None]
+
+
+def _doubtful(method: Explanation, i: int, goal: Tensor, limit: float) -> Tensor:
+    """Find quickly, in the precision of the result, the rows whose sums may be too far from the goals."""
+    reached = [x.sum(tuple(range(1, x.dim() - 1))) for x in method.result[i] or () if x is not None]
+    off = -goal
+    for total in reached:
+        off = off + total
+    return (off.abs() > limit * goal.abs()).any(1).nonzero().flatten()
 
 
 def warn_of_few_steps(method: Explanation) -> None:
     """Warn once where too few steps miss a visible part of the goal."""
-    goals = enumerate(method.decomp_goal or ())
-    if all(goal is None or _adds_up(method, i, goal, STEPS_TOLERANCE) for i, goal in goals):
+    if not any(len(_doubtful(method, i, goal, STEPS_TOLERANCE)) for i, goal in _goals(method)):
         return
     residual = residual_of(method)
     assert residual is not None
@@ -222,15 +228,18 @@ def warn_of_few_steps(method: Explanation) -> None:
         return
 
 
-def _warn_of(method: Explanation, i: int, missing: Tensor, relative: Tensor, reasons: Sequence[str]) -> None:
+def _warn_of(
+    method: Explanation, i: int, missing: Tensor, relative: Tensor, reasons: Sequence[str], rows: Tensor | None = None
+) -> None:
     worst = int(relative.abs().nan_to_num(nan=0.0).argmax())
-    b, k = divmod(worst, relative.shape[1])
+    at, k = divmod(worst, relative.shape[1])
+    b = at if rows is None else int(rows[at])
     goals, labels = (method.decomp_goal or [])[i], method.output_label[i]
     assert goals is not None
     assert labels is not None
-    goal, gap = float(goals[b, k]), float(missing[b, k])
+    goal, gap = float(goals[b, k]), float(missing[at, k])
     warn(
         f"{method.title}: the attributions do not add up. For data_{b + 1} and '{labels[k]}' their sum is "
-        f"{goal - gap:.6g} instead of {goal:.6g} (residual {gap:.3g}, {100 * abs(float(relative[b, k])):.3g} %). "
+        f"{goal - gap:.6g} instead of {goal:.6g} (residual {gap:.3g}, {100 * abs(float(relative[at, k])):.3g} %). "
         f"Why: {'; '.join(reasons)}. See 'residual' for all rows."
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from innsight_py._checks import FilePath, Flag, checked
+from innsight_py._checks import Device, FilePath, Flag, checked
 from innsight_py._printing import converter_html, converter_text
 from innsight_py.converters import Reading, read_model
 from innsight_py.explanation import Described
@@ -65,6 +65,9 @@ class Converter(Explainable):
     dtype : {"float", "double"}
         Precision of the converted model in `model`. A method computes in its own precision from the weights as they
         were given, whatever is chosen here.
+    device : str or torch.device, optional
+        Where the model lies and all methods compute, ``"cuda"`` for example; data may come from any device. Default:
+        the CPU.
     save_model_as_dict : bool
         Keep the model spec in `model_as_dict`.
 
@@ -108,6 +111,7 @@ class Converter(Explainable):
         output_names: Any = None,
         dtype: Literal["float", "double"] = "float",
         save_model_as_dict: Flag = False,
+        device: Device = None,
     ) -> None:
         given = None if input_dim is None else parse_dims(input_dim, "Argument 'input_dim'")
         reading = read_model(model, given)
@@ -124,6 +128,8 @@ class Converter(Explainable):
         self.model = ConvertedModel(spec, DTYPES[dtype])
         if reading.run is not None:
             compare_with_original(reading, self.model)
+        if device is not None:
+            self.model.to(device)
         self.channels_first = spec.channels_first
         self.input_dim = list(spec.input_dim)
         self.output_dim = list(self.model.output_dims)
@@ -153,7 +159,7 @@ class Converter(Explainable):
     def model_in(self, dtype: Literal["float", "double"]) -> ConvertedModel:
         """Return the model in a precision, on the device of `model`; `model` itself is never changed."""
         wanted, device = DTYPES[dtype], self.model.device
-        if self.model.dtype == wanted or not any(True for _ in self.model.buffers()):
+        if self.model.dtype == wanted or not self.model.has_weights:
             return self.model
         with self._lock:
             other = self._others.get(wanted)
@@ -277,7 +283,7 @@ def compare_with_original(reading: Reading, model: ConvertedModel) -> None:
         draws.append(scales * torch.randn(len(SCALES), *dim, generator=generator, dtype=torch.float64))
     wrong: int | None = None
     double, single = (torch.float64, 1e-9), (torch.float32, 1e-5)
-    large = model.row_size()[0] > LARGE_MODEL
+    large = model.sizes.trace > LARGE_MODEL
     for dtype, tolerance in (single,) if large else (double, single):
         inputs = [x.to(dtype) for x in draws]
         try:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import describe
+from innsight_py._elementwise import all_finite
 from innsight_py.frames import ordered_columns, to_pandas
 from innsight_py.names import LayerNames
 
@@ -146,6 +147,8 @@ def _as_tensor(value: Any, where: str, dtype: torch.dtype) -> Tensor:
 
 def _in_range(tensor: Tensor, given: Tensor | np.ndarray, where: str) -> Tensor:
     """Refuse finite numbers that the precision has made infinite."""
+    if all_finite(tensor):
+        return tensor
     infinite = tensor.isinf()
     if bool(infinite.any()) and int(infinite.sum()) > int((given == np.inf).sum() + (given == -np.inf).sum()):
         raise ValueError(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from innsight_py._checks import describe
 from innsight_py.layers import Layer, Record, build_layer
+from innsight_py.layers.base import lay_out
 from innsight_py.spec import ModelSpec, SpecError
 
 #: The dry run computes layers with at most so many values at their inputs and output; of others it finds the shapes.
@@ -50,6 +51,14 @@ class Explained:
 
     node: str
     at_preactivation: bool
+
+
+class Sizes(NamedTuple):
+    """Numbers of values: what one row takes in a whole trace, and at the widest layer alone; what all weights take."""
+
+    trace: int
+    widest: int
+    weights: int
 
 
 class Trace:
@@ -88,6 +97,8 @@ class Graph(nn.Module):
         The layer of each node.
     """
 
+    sizes: Sizes
+
     def __init__(
         self,
         inputs: Sequence[str],
@@ -103,13 +114,15 @@ class Graph(nn.Module):
         self.nodes = list(nodes)
         self.layers = nn.ModuleList(layers)
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
+        self._layer_of = dict(zip(self._by_name, self._layers(), strict=True))
         self._last_use = self._find_last_use()
+        self._images = self._find_images()
 
     # -- structure ----------------------------------------------------------------------------------------------
 
     def layer(self, name: str) -> Layer:
         """Return the layer called `name`."""
-        return self.layers[self._by_name[name]]  # type: ignore[return-value]
+        return self._layer_of[name]
 
     @property
     def output_dims(self) -> tuple[tuple[int, ...], ...]:
@@ -119,7 +132,21 @@ class Graph(nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return next((x.device for x in chain(self.buffers(), self.parameters())), torch.device("cpu"))
+        weight = self._first_weight()
+        return torch.device("cpu") if weight is None else weight.device
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are any; without them a graph works in every precision and on every device."""
+        return self._first_weight() is not None
+
+    def _first_weight(self) -> Tensor | None:
+        """Return the first weight with a fraction; torch's own iterators look at all modules before."""
+        for layer in self._layer_of.values():
+            for weight in layer._buffers.values():
+                if weight is not None and weight.is_floating_point():
+                    return weight
+        return next((x for x in chain(self.buffers(), self.parameters()) if x.is_floating_point()), None)
 
     def explained(self, output: int, ignore_last_act: bool) -> Explained:
         """Find what is explained of an output: its preactivation where it has one and that is asked for.
@@ -132,15 +159,15 @@ class Graph(nn.Module):
             name = self.nodes[self._by_name[name]].inputs[0]
         return Explained(name, ignore_last_act and self.layer(name).has_preactivation)
 
-    def row_size(self) -> tuple[int, int]:
-        """Count the numbers that one row takes: in a whole trace, and at the widest layer alone."""
+    def count(self) -> Sizes:
+        """Count how many numbers a row takes, once the shapes are known, and how many the weights are."""
         sizes = [math.prod(dim) for dim in self.input_dims]
         widest = max(sizes)
         for layer in self._layers():
             out = math.prod(layer.output_dim)
             sizes.append(out if layer.activation.is_linear else 2 * out)
             widest = max(widest, out + sum(math.prod(dim) for dim in layer.input_dims))
-        return sum(sizes), widest
+        return Sizes(sum(sizes), widest, sum(x.numel() for x in chain(self.buffers(), self.parameters())))
 
     def _layers(self) -> Iterable[Layer]:
         return (layer for layer in self.layers if isinstance(layer, Layer))
@@ -149,6 +176,14 @@ class Graph(nn.Module):
         last = {source: i for i, node in enumerate(self.nodes) for source in node.inputs}
         last.update(dict.fromkeys(self.outputs, len(self.nodes)))
         return last
+
+    def _find_images(self) -> frozenset[str]:
+        """Find the values that layers which work on images take or give."""
+        at = [node for node, layer in zip(self.nodes, self._layers(), strict=True) if layer.takes_images]
+        return frozenset(name for node in at for name in (node.name, *node.inputs))
+
+    def _lay_out(self, name: str, x: Tensor) -> Tensor:
+        return lay_out(x) if name in self._images else x
 
     # -- forward ------------------------------------------------------------------------------------------------
 
@@ -165,7 +200,7 @@ class Graph(nn.Module):
         list of Tensor
             One tensor ``(B, nodes)`` for each output layer.
         """
-        values = dict(zip(self.inputs, inputs, strict=True))
+        values = dict(zip(self.inputs, self.lay_out(inputs), strict=True))
         for i, (node, layer) in enumerate(zip(self.nodes, self._layers(), strict=True)):
             values[node.name] = layer(*(values[source] for source in node.inputs))
             for source in node.inputs:
@@ -173,13 +208,17 @@ class Graph(nn.Module):
                     values.pop(source, None)
         return [values[name] for name in self.outputs]
 
+    def lay_out(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Lay inputs out in memory as the model is quickest with them."""
+        return [self._lay_out(name, x) for name, x in zip(self.inputs, inputs, strict=True)]
+
     def trace(self, inputs: Sequence[Tensor]) -> Trace:
         """Run the model and keep all that the backward walk may need."""
-        values = dict(zip(self.inputs, inputs, strict=True))
+        values = dict(zip(self.inputs, self.lay_out(inputs), strict=True))
         records: dict[str, Record] = {}
         for node, layer in zip(self.nodes, self._layers(), strict=True):
             record = layer.record(*(values[source] for source in node.inputs))
-            records[node.name], values[node.name] = record, record.output
+            records[node.name], values[node.name] = record, self._lay_out(node.name, record.output)
         return Trace(records, values)
 
     # -- backward -----------------------------------------------------------------------------------------------
@@ -211,6 +250,7 @@ class Graph(nn.Module):
             for source, piece in zip(node.inputs, pieces, strict=True):
                 if piece is None:
                     continue
+                piece = self._lay_out(source, piece)
                 arrived[source] = arrived[source] + piece if source in arrived else piece
         return [arrived.get(name) for name in self.inputs]
 
@@ -246,11 +286,14 @@ class ConvertedModel(Graph):
         else:
             for layer, other in zip(self._layers(), like._layers(), strict=True):
                 layer.input_dims, layer.output_dim = other.input_dims, other.output_dim
+        self._lay_out_weights()
+        self.sizes = self.count()
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the parameters; float32 for a model without any."""
-        return next((b.dtype for b in self.buffers() if b.is_floating_point()), torch.float32)
+        weight = self._first_weight()
+        return torch.float32 if weight is None else weight.dtype
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
         """Run the model.
@@ -277,9 +320,18 @@ class ConvertedModel(Graph):
                 raise TypeError(f"Argument 'inputs': expected tensors, got {describe(x)}.")
             if tuple(x.shape[1:]) != tuple(dim) or x.dim() != len(dim) + 1:
                 raise ValueError(f"Argument 'inputs': expected the shape {_show([dim])}, got {tuple(x.shape)}.")
-            if not x.is_floating_point() or (x.dtype != self.dtype and any(True for _ in self.buffers())):
+            if not x.is_floating_point() or (x.dtype != self.dtype and self.has_weights):
                 raise ValueError(f"Argument 'inputs': expected a tensor of {self.dtype}, got one of {x.dtype}.")
         return super().forward(*inputs)
+
+    def _lay_out_weights(self) -> None:
+        """Lay kernels out as the images that they meet."""
+        for layer in self._layers():
+            weight = getattr(layer, "weight", None)
+            if layer.takes_images and isinstance(weight, Tensor):
+                image = torch.empty((1, *layer.input_dims[0]), dtype=weight.dtype, device=weight.device)
+                if not lay_out(image).is_contiguous():
+                    layer.weight = weight.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _dry_run(self, spec: ModelSpec, dtype: torch.dtype) -> None:

@@ -65,6 +65,7 @@ COUNT = Kind(
 NUMBER = Kind(NOT_ONE_NUMBER | fixed(NAN, INF, -INF, 10**400))
 NOT_NEGATIVE = Kind(NUMBER.wrong | fixed(-1, -1e-300, -(10**400)))
 SEED = Kind(NOT_ONE_NUMBER | fixed(1.5, NAN, -1) | {"numpy's": lambda: np.random.default_rng(1)}, optional=True)
+DEVICE = Kind(OBJECTS | fixed(5, True, [], {}, "", "gpu", "cpu:x", "meta", "cuda:99", "fpga"), optional=True)
 PATH = Kind(OBJECTS | fixed(5, True, 1.5, [], ["a.safetensors"], {}), optional=False)
 CONVERTER = Kind(OBJECTS | fixed(5, "x", {}, {"layers": []}) | {"class": lambda: Converter})
 CALLABLE = Kind(
@@ -242,7 +243,7 @@ DECLARED = {
     id(typing.get_args(declared)[1]): kind
     for declared, kind in (
         (_checks.Flag, FLAG), (_checks.Count, COUNT), (_checks.Number, NUMBER), (_checks.NotNegative, NOT_NEGATIVE),
-        (_checks.Seed, SEED), (_checks.FilePath, PATH), (AnyConverter, CONVERTER),
+        (_checks.Seed, SEED), (_checks.FilePath, PATH), (_checks.Device, DEVICE), (AnyConverter, CONVERTER),
     )
 }  # fmt: skip
 

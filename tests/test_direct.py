@@ -302,7 +302,7 @@ def test_chunks_do_not_matter(function, monkeypatch):
     whole = function(model, x, dtype="double", **options)
     for size in (1, 2, 3):
         close(function(model, x, dtype="double", batch_size=size, **options), whole)
-    monkeypatch.setattr(base, "CACHE_BYTES", 1)
+    monkeypatch.setattr(base, "CACHE_BYTES", (1, 1))
     monkeypatch.setattr(base, "TRACE_BYTES", 1)
     close(function(model, x, dtype="double", **options), whole)
 

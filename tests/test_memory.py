@@ -109,7 +109,7 @@ def test_a_batch_size_caps_it(small):
         peak(lambda b=b: run_intgrad(small, x, n=20, batch_size=b, output_idx=[0], verbose=False)) for b in (1, 8, 64)
     ]
     assert sizes[0] < sizes[1] < sizes[2]
-    one_point = small.model.row_size()[0] * 4
+    one_point = small.model.sizes.trace * 4
     assert sizes[0] <= x.numel() * 4 * 3 + 4 * one_point
 
 

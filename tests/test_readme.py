@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import shutil
@@ -147,3 +148,10 @@ def test_all_extras_are_named():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (said,) = re.findall(r"To use it: (.*?)messages say", TEXT, re.DOTALL)
     assert all(f"`{extra}`" in said or f"[{extra}]" in said for extra in set(extras) - {"docs", "test", "browser"})
+
+
+def test_speed(monkeypatch):
+    """The table of speed is what `benchmarks/targets.py --readme` makes of the results."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    targets = importlib.import_module("targets")
+    assert targets.readme_table() in TEXT

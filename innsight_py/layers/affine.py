@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from innsight_py._elementwise import none_below_zero
 from innsight_py.layers.base import Layer, Record
 from innsight_py.layers.rules import (
     BIASES,
@@ -20,6 +21,11 @@ from innsight_py.layers.rules import (
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
+
+
+def _signed_input(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the positive and the negative part of an input; None for one that is 0 everywhere."""
+    return (x, None) if none_below_zero(x) else (x.clamp(min=0), x.clamp(max=0))
 
 
 class Affine(Layer):
@@ -71,7 +77,7 @@ class Affine(Layer):
         above, below = weights
         x_above, x_below = x.clamp(min=0), x.clamp(max=0)
         positive, negative = self.apply_weight(x_above, above), self.apply_weight(x_above, below)
-        if bool((x < 0).any()):
+        if not none_below_zero(x):
             positive = positive + self.apply_weight(x_below, below)
             negative = negative + self.apply_weight(x_below, above)
         if with_bias and self.bias is not None:
@@ -94,15 +100,17 @@ class Affine(Layer):
         return BIASES if self.bias is not None and bool(self.bias.any()) else None
 
     def _alpha_beta(self, r: Tensor, x: Tensor, at: Record, alpha: float) -> Tensor:
-        weights = at.once("signed weight", self.signed_weight)
-        positive, negative = at.once("signed parts", lambda: self.signed_parts(x, weights, with_bias=True))
-        u, v = alpha_beta_shares(r, positive, negative, alpha)
-        above, below = weights
+        above, below = at.once("signed weight", self.signed_weight)
+        x_above, x_below = at.once("signed input", lambda: _signed_input(x))
+        u, v = at.once(f"shares {alpha}", lambda: self._shares(x, at, alpha))
+        u, v = u * r, None if v is None else v * r
         # No part is got by subtraction here: a share can be as large as 1/stabilizer, and would drown the rest.
-        relevance = x.clamp(min=0) * self._two_products(u, above, v, below)
-        if bool((x < 0).any()):
-            relevance = relevance + x.clamp(max=0) * self._two_products(v, above, u, below)
-        return relevance
+        relevance = self._two_products(u, above, v, below) * x_above
+        return relevance if x_below is None else relevance.addcmul_(self._two_products(v, above, u, below), x_below)
+
+    def _shares(self, x: Tensor, at: Record, alpha: float) -> tuple[Tensor, Tensor | None]:
+        weights = at.once("signed weight", self.signed_weight)
+        return alpha_beta_shares(*self.signed_parts(x, weights, with_bias=True), alpha)
 
     def _two_products(
         self, first: Tensor | None, above: Tensor | None, second: Tensor | None, below: Tensor | None

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.activations import Activation
 from innsight_py.layers.affine import Affine
-from innsight_py.layers.base import fold, unfold
+from innsight_py.layers.base import empty_like, fold, unfold
 
 
 class _Weighted(Affine):
@@ -68,7 +68,7 @@ class _Convolution(_Weighted):
         margins = list(zip(self.outer[0::2], self.outer[1::2], strict=True))[::-1]
         padded = [n + sum(margin) for n, margin in zip(size, margins or [(0, 0)] * len(size), strict=True)]
         flat = fold(g)
-        like_input = flat.new_empty((len(flat), channels, *padded))  # only its shape is looked at
+        like_input = empty_like(flat, (len(flat), channels, *padded))  # only to be looked at
         pulled, _, _ = torch.ops.aten.convolution_backward(
             flat, like_input, weight, None, self.stride, self.symmetric, self.dilation,
             False, [0] * len(size), self.groups, [True, False, False],
@@ -88,6 +88,7 @@ class Conv2D(_Convolution):
     """A convolution of images ``(B, C, H, W)``."""
 
     r_class = "Conv2D_Layer"
+    takes_images = True
 
 
 class Conv3D(_Convolution):
@@ -131,6 +132,7 @@ class Conv2DTranspose(_TransposedConvolution):
     """A transposed convolution of images."""
 
     r_class = "Conv2DTranspose_Layer"
+    takes_images = True
 
 
 class Conv3DTranspose(_TransposedConvolution):

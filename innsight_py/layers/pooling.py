@@ -11,7 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.layers.affine import Affine, SignedWeight
-from innsight_py.layers.base import WINNERS, Carrying, Layer, Named, Record, fold, pull_linear, unfold
+from innsight_py.layers.base import (
+    WINNERS,
+    Carrying,
+    Layer,
+    Named,
+    Record,
+    empty_like,
+    fold,
+    lay_out,
+    pull_linear,
+    unfold,
+)  # fmt: skip
 from innsight_py.layers.rules import DeepLiftRule, LRPRule, window_slope
 
 _AVG_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
@@ -165,6 +176,7 @@ class AveragePooling2D(_AveragePooling):
     """The mean over windows of an image."""
 
     r_class = "AvgPool2D_Layer"
+    takes_images = True
 
 
 class AveragePooling3D(_AveragePooling):
@@ -235,6 +247,10 @@ class _Winner(Layer):
             positions = self.winners(g.new_ones(1, *self.input_dims[0]))
         else:
             positions = at.once(WINNERS, lambda: self.winners(at.inputs[0]))
+        return [self.send(g, positions)]
+
+    def send(self, g: Tensor, positions: Tensor) -> Tensor:
+        """Send what came to each output to the position of its winner."""
         batch = max(g.shape[1], positions.shape[0])
         shape = (g.shape[0], batch, self.output_dim[0], math.prod(self.output_dim[1:]))
         index = positions.reshape(1, positions.shape[0], *shape[2:]).expand(shape)
@@ -242,7 +258,7 @@ class _Winner(Layer):
         channels, *size = self.input_dims[0]
         pulled = g.new_zeros((*shape[:2], channels, math.prod(size)))
         pulled.scatter_add_(-1, index, source)  # add: windows may overlap
-        return [pulled.reshape(*shape[:2], channels, *size)]
+        return pulled.reshape(*shape[:2], channels, *size)
 
     def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
         if rule.winner_takes_all or self.winner_always:
@@ -326,6 +342,20 @@ class MaxPooling2D(_MaxPooling):
     """The maximum over windows of an image."""
 
     r_class = "MaxPool2D_Layer"
+    takes_images = True
+
+    def send(self, g: Tensor, positions: Tensor) -> Tensor:
+        """Send each explained output on its own: torch's kernel, unlike a scatter, keeps channels that lie last."""
+        batch = max(g.shape[1], positions.shape[0])
+        g, positions = lay_out(g.expand(-1, batch, -1, -1, -1)), positions.expand(batch, -1, -1, -1)
+        pulled = empty_like(g, (g.shape[0], batch, *self.input_dims[0]))
+        like_input = empty_like(g[0], (batch, *self.input_dims[0]))  # only to be looked at
+        for upper, lower in zip(g, pulled, strict=True):
+            torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+                upper, like_input, self.kernel_size, self.strides, self.padding, self.dilation, self.ceil_mode,
+                positions, grad_input=lower,
+            )  # fmt: skip
+        return pulled
 
 
 class MaxPooling3D(_MaxPooling):

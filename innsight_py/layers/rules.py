@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from innsight_py._elementwise import is_zero
 from innsight_py.activations import Activation
 
 LRPRuleName = Literal["simple", "epsilon", "alpha_beta", "pass"]
@@ -58,12 +59,12 @@ def stabilizer_at_zero(dtype: torch.dtype) -> float:
 
 def fill_zeros(z: Tensor, sign: int = 1) -> Tensor:
     """Replace exact zeros by the stabiliser, or by minus the stabiliser."""
-    return torch.where(z == 0, torch.full_like(z, sign * stabilizer_at_zero(z.dtype)), z)
+    return torch.add(z, is_zero(z), alpha=sign * stabilizer_at_zero(z.dtype))
 
 
 def away_from_zero(z: Tensor, epsilon: float, sign: int = 1) -> Tensor:
     """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where ``z`` is 0."""
-    return fill_zeros(z + epsilon * z.sgn(), sign)
+    return fill_zeros(torch.add(z, z.sgn(), alpha=epsilon), sign)
 
 
 def lrp_denominator(z: Tensor, rule: LRPRule) -> Tensor:
@@ -72,13 +73,14 @@ def lrp_denominator(z: Tensor, rule: LRPRule) -> Tensor:
     return away_from_zero(z, eps if rule.name == "simple" else rule.value)
 
 
-def alpha_beta_shares(r: Tensor, positive: Tensor, negative: Tensor, alpha: float) -> tuple[Tensor, Tensor | None]:
-    """Divide the relevance by the positive and the negative part of the preactivation, weighted alpha and 1 - alpha."""
-    eps = stabilizer(r.dtype)
-    u = alpha * r / away_from_zero(positive, eps)
-    if alpha == 1:
-        return u, None
-    return u, (1 - alpha) * r / away_from_zero(negative, eps, -1)
+def alpha_beta_shares(positive: Tensor, negative: Tensor, alpha: float) -> tuple[Tensor, Tensor | None]:
+    """Return what a unit of relevance gives for each unit of the positive and of the negative part of a preactivation.
+
+    The two sides have the weights alpha and 1 - alpha; a side without weight is None.
+    """
+    eps = stabilizer(positive.dtype)
+    u = alpha / away_from_zero(positive, eps)
+    return u, None if alpha == 1 else (1 - alpha) / away_from_zero(negative, eps, -1)
 
 
 def slope(dy: Tensor, dx: Tensor) -> Tensor:
@@ -103,13 +105,14 @@ def rescale_factor(activation: Activation, z: Tensor, z_ref: Tensor, y: Tensor, 
     (which differentiates along an axis of length 1).
     """
     dz = z - z_ref
-    near = dz.abs() <= stabilizer(dz.dtype)
     factor = (y - y_ref).div_(dz)  # what is divided by 0 here is near
-    if not bool(near.any()):
+    apart, limit = dz.abs_(), stabilizer(dz.dtype)
+    if bool(apart.amin() > limit):
         return factor
+    near = apart <= limit
     if not activation.is_elementwise:
         return factor.masked_fill_(near, 0)
-    return torch.where(near, activation.derivative((z + z_ref) / 2), factor)
+    return torch.where(near, activation.derivative(z.add(z_ref).div_(2)), factor)
 
 
 def reveal_cancel_factors(

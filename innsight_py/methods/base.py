@@ -13,15 +13,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from innsight_py._checks import WrongTypeError, warn
+from innsight_py._elementwise import all_finite
 from innsight_py._printing import method_html, method_text
 from innsight_py.converter import DTYPES, Explainable
 from innsight_py.data import read_data, to_channels_first
 from innsight_py.explanation import Buffers, Described, Explanation
 from innsight_py.graph import Explained, Graph, Step, Trace
+from innsight_py.layers.base import empty_like
 from innsight_py.selection import Selection, select_outputs
 
-#: Bytes that one backward walk may hold at its widest layer: about what stays in a core's cache.
-CACHE_BYTES = 6 * 2**20
+#: Bytes that one backward walk may hold at its widest layer, at least and at most: about what stays in a core's cache,
+#: and enough to outweigh the weights, which every walk reads again (found by timing).
+CACHE_BYTES = (3 * 2**19, 6 * 2**20)
 #: Bytes of the values that a forward pass keeps for the walk back.
 TRACE_BYTES = 64 * 2**20
 
@@ -117,7 +120,7 @@ class InterpretingMethod(Explanation):
         if data is None:
             return [x.new_zeros((1, *x.shape[1:])) for x in self.data]
         reference = self._read(data, argument)
-        if not all(bool(x.isfinite().all()) for x in reference):
+        if not all(all_finite(x) for x in reference):
             raise ValueError(
                 f"Argument '{argument}': expected finite numbers, got NaN or infinite ones, which would spread to "
                 "every result."
@@ -133,6 +136,10 @@ class InterpretingMethod(Explanation):
         """Bring data into the model's layout, on the model's device."""
         device = self._model.device
         return [to_channels_first(x, self.channels_first).to(device) for x in data]
+
+    def _take(self, inputs: Sequence[Tensor], rows: slice) -> list[Tensor]:
+        """Take some rows of all inputs, laid out in memory as the model is quickest with them."""
+        return self._model.lay_out([x[rows] for x in inputs])
 
     def _finish(self, buffers: Buffers) -> Buffers:
         """Bring buffers ``(K, B, *dims)`` into the shape and layout of results, ``(B, *dims, K)``."""
@@ -158,7 +165,7 @@ class InterpretingMethod(Explanation):
 
 def _warn_of_missing(data: list[Tensor]) -> None:
     """Warn of rows that hold NaN or infinite values."""
-    if all(bool(x.isfinite().all()) for x in data):
+    if all(all_finite(x) for x in data):
         return
     whole = torch.stack([x.isfinite().flatten(1).all(1) for x in data]).all(0)
     rows = (~whole).nonzero().flatten().tolist()
@@ -179,9 +186,11 @@ class Walk:
         }
         self.rows = rows
         self._cap = method.batch_size
-        self._dtype = DTYPES[method.dtype]
-        trace, widest = self.model.row_size()
-        self._trace_bytes, self._widest_bytes = trace * self._dtype.itemsize, widest * self._dtype.itemsize
+        self._dtype, self._device = DTYPES[method.dtype], self.model.device
+        sizes, itemsize = self.model.sizes, self._dtype.itemsize
+        self._trace_bytes, self._widest_bytes = sizes.trace * itemsize, sizes.widest * itemsize
+        least, most = CACHE_BYTES
+        self._cache_bytes = min(max(least, 8 * sizes.weights * itemsize), most)
         self.buffers: Buffers = [
             None if nodes is None else [None] * len(self.model.inputs) for nodes in self.selection.idx
         ]
@@ -209,7 +218,7 @@ class Walk:
 
     def points_together(self) -> int:
         """How many rows (or points) one trace holds, so that a layer's values stay in the cache."""
-        points = max(1, min(TRACE_BYTES // self._trace_bytes, CACHE_BYTES // self._widest_bytes))
+        points = max(1, min(TRACE_BYTES // self._trace_bytes, self._cache_bytes // self._widest_bytes))
         return min(points, self._cap) if self._cap else points
 
     def row_chunks(self, rows: int) -> list[slice]:
@@ -272,7 +281,7 @@ class Walk:
             Number of the output layer, which of its selected nodes, and a tensor ``(K, B or 1, *dims)`` or None for
             each input.
         """
-        together = max(1, CACHE_BYTES // (batch * self._widest_bytes))
+        together = max(1, self._cache_bytes // (batch * self._widest_bytes))
         chunks = [
             (i, nodes[first : first + together], first)
             for i, nodes in ((i, self.selection.idx[i] or ()) for i in self.what)
@@ -280,8 +289,9 @@ class Walk:
         ]
         for i, chunk, first in chunks:
             what, size = self.what[i], self.model.output_dims[i][0]
-            one_hot = torch.zeros(len(chunk), 1, size, device=self.model.device, dtype=self._dtype)
-            one_hot[torch.arange(len(chunk)), 0, list(chunk)] = 1
+            places = np.zeros((len(chunk), 1, size), np.float64 if self._dtype == torch.float64 else np.float32)
+            places[np.arange(len(chunk)), 0, list(chunk)] = 1
+            one_hot = torch.from_numpy(places).to(self._device)
             seed = one_hot if start is None else one_hot * start(what)
             yield i, slice(first, first + len(chunk)), self.model.backward(what, seed, step)
             self._advance(done / len(chunks))
@@ -291,13 +301,7 @@ class Walk:
 
         It is multiplied by `factor`, ``(rows, *dims)``, on the way.
         """
-        row, selected = self.buffers[i], self.selection.idx[i]
-        assert row is not None
-        assert selected is not None
-        if row[j] is None:
-            row[j] = piece.new_empty((len(selected), self.rows, *piece.shape[2:]))
-        buffer = row[j]
-        assert buffer is not None
+        buffer = self._buffer(i, j, piece)
         if factor is None:
             buffer[nodes, rows] = piece
         else:
@@ -305,15 +309,20 @@ class Walk:
 
     def add(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor) -> None:
         """Add a piece ``(K, rows or 1, *dims)`` to what output layer i gives to input j."""
-        row = self.buffers[i]
+        self._buffer(i, j, piece, zeros=True)[nodes, rows] += piece
+
+    def _buffer(self, i: int, j: int, piece: Tensor, zeros: bool = False) -> Tensor:
+        """Return what holds the result of output layer i for input j, laid out in memory as a piece of it."""
+        row, selected = self.buffers[i], self.selection.idx[i]
         assert row is not None
-        if row[j] is None:
-            selected = self.selection.idx[i]
-            assert selected is not None
-            row[j] = piece.new_zeros((len(selected), self.rows, *piece.shape[2:]))
+        assert selected is not None
         buffer = row[j]
-        assert buffer is not None
-        buffer[nodes, rows] += piece
+        if buffer is None:
+            shape = (len(selected), self.rows, *piece.shape[2:])
+            buffer = row[j] = empty_like(piece, shape)
+            if zeros:
+                buffer.zero_()
+        return buffer
 
     # -- what is explained --------------------------------------------------------------------------------------
 
@@ -331,17 +340,16 @@ class Walk:
 
     def predictions(self) -> list[Tensor | None]:
         """Return the predictions noted, ``(B, K)`` for each selected output layer."""
-        return [torch.cat(parts) if parts else None for parts in self._preds]
+        return [_joined(parts) for parts in self._preds]
 
     def explained(self, minus: dict[int, Tensor] | None = None) -> list[Tensor | None]:
         """Return the explained values noted, less a reference value ``(nodes,)`` for each selected output layer."""
         values: list[Tensor | None] = []
         for i, parts in enumerate(self._goals):
-            if not parts:
-                values.append(None)
-                continue
-            value = torch.cat(parts)
-            values.append(value if minus is None else value - minus[i][list(self.selection.idx[i] or ())])
+            value = _joined(parts)
+            if value is not None and minus is not None:
+                value = value - minus[i][list(self.selection.idx[i] or ())]
+            values.append(value)
         return values
 
     def mean_explained(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
@@ -354,6 +362,10 @@ class Walk:
                 part = trace.explained(what).sum(0)
                 sums[i] = sums[i] + part if i in sums else part
         return {i: total / rows for i, total in sums.items()}
+
+
+def _joined(parts: list[Tensor]) -> Tensor | None:
+    return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None
 
 
 def random_source(seed: int | torch.Generator | None) -> np.random.Generator:

@@ -125,10 +125,11 @@ class DeepLift(_Rescaling):
         inputs, reference = self._first(self.data), self._first(self.x_ref)
         rule = DeepLiftRule(rule_name, winner_takes_all)
         with Walk(self, inputs[0].shape[0]) as walk:
+            reference = self._take(reference, slice(None))
             at_reference = walk.model.trace(reference)
             chunks = walk.row_chunks(walk.rows)
             for rows in chunks:
-                some = [x[rows] for x in inputs]
+                some = self._take(inputs, rows)
                 trace = walk.model.trace(some)
                 walk.observe(trace)
                 differences = [x - x_ref for x, x_ref in zip(some, reference, strict=True)]
@@ -247,12 +248,12 @@ class DeepSHAP(_Rescaling):
         chunks, chunks_ref = walk.row_chunks(walk.rows), walk.row_chunks(count)
         totals = dict.fromkeys(walk.what, torch.zeros(()))
         for refs in chunks_ref:
-            some_ref = [x[refs] for x in reference]
+            some_ref = self._take(reference, refs)
             at_refs = walk.model.trace(some_ref)
             for i, what in walk.what.items():
                 totals[i] = totals[i] + at_refs.explained(what).sum(0)
             for rows in chunks:
-                some = [x[rows] for x in inputs]
+                some = self._take(inputs, rows)
                 trace = walk.model.trace(some)
                 if refs.start == 0:
                     walk.observe(trace)

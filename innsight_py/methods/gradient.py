@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, NotNegative, Seed, checked
+from innsight_py._elementwise import all_finite
 from innsight_py.converter import Explainable
 from innsight_py.graph import Explained, Step, Trace
 from innsight_py.layers import Layer
@@ -128,7 +129,7 @@ class Gradient(GradientBased):
         inputs = self._first(self.data)
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor] | None]:
-            some = [x[rows] for x in inputs]
+            some = self._take(inputs, rows)
             return some, some if times_input else None
 
         with Walk(self, inputs[0].shape[0]) as walk:
@@ -204,7 +205,7 @@ class SmoothGrad(GradientBased):
         )  # fmt: skip
         self.n, self.noise_level = n, noise_level
         inputs = self._first(self.data)
-        if not all(bool(x.isfinite().all()) for x in inputs):
+        if not all(all_finite(x) for x in inputs):
             raise ValueError(
                 "Argument 'data': expected finite numbers, got NaN or infinite ones; the noise is a part of the range "
                 "of all values, which would then have no size."
@@ -219,6 +220,7 @@ class SmoothGrad(GradientBased):
             for x, sigma, source in zip(clean, sigmas, sources, strict=True):
                 draws = torch.from_numpy(source.standard_normal(x.shape, dtype=np.float32))
                 noisy.append(x.add(draws.to(x), alpha=sigma))
+            noisy = self._model.lay_out(noisy)
             return noisy, self._factors(clean, noisy) if times_input else None
 
         with Walk(self, inputs[0].shape[0]) as walk:

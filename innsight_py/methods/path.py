@@ -86,13 +86,14 @@ class IntegratedGradient(GradientBased):
         self.n, self.decomposes = n, times_input
         self.x_ref = self._read_reference(x_ref, "x_ref", single=True)
         inputs, reference = self._first(self.data), self._first(self.x_ref)
+        reference = self._take(reference, slice(None))
         alphas = self._grid(n).to(inputs[0])
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], None]:
             on_path = []
-            for x, x_ref in zip(inputs, reference, strict=True):
+            for x, x_ref in zip(self._take(inputs, rows), reference, strict=True):
                 alpha = alphas[steps].reshape(1, -1, *[1] * (x.dim() - 1))
-                on_path.append((x_ref + alpha * (x[rows] - x_ref).unsqueeze(1)).flatten(0, 1))
+                on_path.append((x_ref + alpha * (x - x_ref).unsqueeze(1)).flatten(0, 1))
             return on_path, None
 
         with Walk(self, inputs[0].shape[0]) as walk:
@@ -203,7 +204,7 @@ class ExpectedGradient(GradientBased):
                 alpha = alphas[rows, steps].reshape(*difference.shape[:2], *[1] * (x.dim() - 1))
                 on_path.append((picked + alpha * difference).flatten(0, 1))
                 differences.append(difference.flatten(0, 1))
-            return on_path, differences
+            return self._model.lay_out(on_path), self._model.lay_out(differences)
 
         with Walk(self, inputs[0].shape[0]) as walk:
             walk.observe_all(inputs)
