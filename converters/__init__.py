@@ -56,7 +56,8 @@ def read_model(model: Any, input_dim: tuple[tuple[int, ...], ...] | None) -> Rea
         if module is not None and isinstance(model, getattr(module, name, ())):
             spec, run, values = importlib.import_module(door).read(model, input_dim)
             return Reading(check_spec(spec), run, values)
+    got = f"the path '{model}'" if isinstance(model, str | os.PathLike) else describe(model)
     raise TypeError(
         "Argument 'model': expected a PyTorch module or exported program, a Keras model, a scikit-learn estimator, a "
-        f"model spec (a dict), or a path that ends in one of {', '.join((*READERS, *LOADERS))}, got {describe(model)}."
+        f"model spec (a dict), or a path that ends in one of {', '.join((*READERS, *LOADERS))}, got {got}."
     )

@@ -78,9 +78,12 @@ def _grouped(writes: Mapping[str, tuple[str, ...]], title: str) -> str:
 
 def document() -> str:
     """Write the whole page."""
-    return f"""# What is supported
+    return f"""<!-- Made by `python -m innsight_py.converters.support`; do not edit. -->
 
-Made by `python -m innsight_py.converters.support`; do not edit.
+# What is supported
+
+The columns of the first table are methods; "one rule" means that all rules of LRP are the same for such a layer. The
+keys that a layer takes in a dict of your own are on the page of [the model spec](model-spec.md).
 
 ## Layers and their rules
 

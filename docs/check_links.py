@@ -1,4 +1,4 @@
-"""Check that the built site needs nothing but itself: every link inside it leads somewhere, and nothing is loaded.
+"""Check that the built site needs nothing but itself: links lead somewhere, nothing is loaded, pictures have texts.
 
 ``python docs/check_links.py docs/_build/html``
 """
@@ -22,11 +22,14 @@ class Page(HTMLParser):
         self.anchors: set[str] = set()
         self.links: list[str] = []
         self.loaded: list[str] = []
+        self.unlabelled: list[str] = []
         self.feed(path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note one tag."""
         given = dict(attrs)
+        if tag == "img" and Path(given.get("alt") or ".png").suffix in (".png", ".svg"):  # the default is the path
+            self.unlabelled.append(given.get("src") or "")
         self.anchors |= {value for key in ("id", "name") if (value := given.get(key))}
         for key, value in attrs:
             canonical = tag == "link" and given.get("rel") in ("canonical", "search")
@@ -41,6 +44,7 @@ def problems(folder: Path) -> list[str]:
     pages = {path.resolve(): Page(path) for path in sorted(folder.rglob("*.html"))}
     found = []
     for path, page in pages.items():
+        found += [f"{path.relative_to(folder.resolve())}: {src} has no text" for src in page.unlabelled]
         for link in page.loaded:
             if urlsplit(link).scheme in ("http", "https") or link.startswith("//"):
                 found.append(f"{path.relative_to(folder.resolve())}: loads {link}")

@@ -6,6 +6,7 @@ import os
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -13,6 +14,9 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # of the kernels that run the v
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm asks for widgets in notebooks
 
 import pages  # noqa: E402 (lies beside this file)
+from numpydoc import xref  # noqa: E402
+
+import innsight_py  # noqa: E402
 
 pages.write(HERE / "generated")
 
@@ -20,7 +24,6 @@ project = "innsight_py"
 version = release = version_of("innsight_py")
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "offline_math",
     "numpydoc",
     "myst_nb",
@@ -39,16 +42,19 @@ myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
 # -- reference --------------------------------------------------------------------------------------------------------
-autosummary_generate = True
-autosummary_ignore_module_all = False
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
-numpydoc_xref_param_type = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # but for names of ours: the site is read offline
+xref.DEFAULT_LINKS.clear()
+numpydoc_xref_aliases = {name: f"innsight_py.{name}" for name in innsight_py.__all__}
+numpydoc_xref_aliases |= {"Residual": "innsight_py.completeness.Residual"}
+numpydoc_xref_aliases |= {name.rpartition(".")[2]: f"innsight_py.{name}" for name in pages.PLOTS}
 default_role = "py:obj"
 
 # -- look -------------------------------------------------------------------------------------------------------------
-templates_path = ["_templates"]
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"innsight_py {version}"
@@ -57,3 +63,19 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
+
+
+def _public_bases(app: Any, name: str, obj: Any, options: Any, bases: list[type]) -> None:
+    """Name the nearest base class that has a page."""
+    bases[:] = [pages.public_base(obj) or bases[0]]
+
+
+def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out constants of classes, which are for those who write a method."""
+    return True if what == "class" and isinstance(obj, str | bool | float | int | None) else None
+
+
+def setup(app: Any) -> None:
+    """Register what the reference shows."""
+    app.connect("autodoc-process-bases", _public_bases)
+    app.connect("autodoc-skip-member", _skip)

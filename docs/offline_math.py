@@ -10,7 +10,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 #: What docutils does not know, in words that it does.
-_WORDS = {r"\not\ni": r"\notin", r"\bigl(": "(", r"\bigr)": ")", r"\bigl[": "[", r"\bigr]": "]", r"\tfrac": r"\frac"}
+_WORDS = {r"\bigl(": "(", r"\bigr)": ")", r"\bigl[": "[", r"\bigr]": "]", r"\tfrac": r"\frac"}
 
 
 def _mathml(writer: Any, node: nodes.Element, block: bool) -> None:

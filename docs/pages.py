@@ -5,12 +5,16 @@ They are written into ``docs/generated`` before sphinx reads; everything in them
 
 from __future__ import annotations
 
+import enum
+import importlib
 import inspect
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer.main
+from pydantic import ValidationError
 
 import innsight_py
 from innsight_py.cli import app as shell
@@ -19,10 +23,20 @@ from innsight_py.cli import show
 from innsight_py.cli.errors import MEANING
 from innsight_py.converters import files
 from innsight_py.explanation import Explanation
+from innsight_py.spec_layers import LAYER_SPECS, LayerSpec
 
 ROOT = Path(__file__).parents[1]
-PLOTS = ("matplotlib.Display", "plotly.PlotlyDisplay", "frame.PlotFrame")
-MODULES = ("spec", "spec_layers")
+PLOTS = ("plots.matplotlib.Display", "plots.plotly.PlotlyDisplay", "plots.frame.PlotFrame")
+TITLES = {
+    "models": "Models",
+    "methods": "Methods",
+    "direct": "Gradients without conversion",
+    "results": "Results",
+    "errors": "Errors",
+    "pictures": "Pictures",
+}
+#: The function that makes an object of each method.
+RUNNERS = {found.class_of(name).__name__: function.__name__ for name, function in found.METHODS.items()}
 
 
 def write(folder: Path) -> None:
@@ -42,7 +56,8 @@ def write(folder: Path) -> None:
     (folder / "help_lrp.txt").write_text(show.method_text("lrp") + "\n")
     for name in ("explain", "inspect", "methods"):
         (folder / f"shell_{name}.inc").write_text(command(name))
-    (folder / "reference.rst").write_text(reference())
+    (folder / "reference.rst").write_text(reference(folder / "api"))
+    (folder / "spec_keys.inc").write_text(spec_keys())
 
 
 def _vignettes(folder: Path) -> None:
@@ -66,42 +81,99 @@ def _plotly(folder: Path) -> None:
 
 
 def kinds() -> dict[str, list[str]]:
-    """Sort the public names by what they are."""
-    sorted_names: dict[str, list[str]] = {"methods": [], "functions": [], "models": [], "results": [], "errors": []}
-    for name in innsight_py.__all__:
+    """Sort the public names by what they are; functions that only make an object are on its page."""
+    sorted_names: dict[str, list[str]] = {key: [] for key in TITLES if key != "pictures"}
+    made = {*RUNNERS.values(), "convert"}
+    for name in (name for name in innsight_py.__all__ if name not in made):
         value: Any = getattr(innsight_py, name)
         if isinstance(value, type) and issubclass(value, Exception):
             sorted_names["errors"].append(name)
         elif isinstance(value, type) and issubclass(value, Explanation):
-            base = value is Explanation or value in (innsight_py.InterpretingMethod, innsight_py.AgnosticWrapper)
-            sorted_names["results" if base else "methods"].append(name)
-        elif name.startswith(("run_", "torch_")):
-            sorted_names["functions"].append(name)
+            sorted_names["methods" if name in RUNNERS else "results"].append(name)
         else:
-            sorted_names["models"].append(name)
-    return sorted_names
+            sorted_names["direct" if name.startswith("torch_") else "models"].append(name)
+    sorted_names["results"].append("completeness.Residual")
+    return {kind: sorted(names, key=str.casefold) for kind, names in sorted_names.items()}
 
 
-def reference() -> str:
-    """Write the page with all public names, each with a page of its own."""
-    titles = {
-        "models": "Models",
-        "methods": "Methods",
-        "functions": "Functions",
-        "results": "Results",
-        "errors": "Errors",
-    }
+def reference(folder: Path) -> str:
+    """Write a page for each public name, and the page that lists them."""
+    folder.mkdir()
     lines = ["Reference", "=========", "", "Every example on these pages is run by the tests.", ""]
-    for kind, names in {key: kinds()[key] for key in titles}.items():
-        lines += [titles[kind], "-" * len(titles[kind]), ""]
-        lines += _summary([f"innsight_py.{name}" for name in names])
-    lines += ["Pictures", "--------", "", *_summary([f"innsight_py.plots.{name}" for name in PLOTS])]
-    lines += ["Modules", "-------", "", *_summary([f"innsight_py.{name}" for name in MODULES])]
+    for kind, names in {**kinds(), "pictures": list(PLOTS)}.items():
+        lines += [TITLES[kind], "-" * len(TITLES[kind]), "", ".. list-table::", "   :widths: auto", ""]
+        for name in names:
+            also = f"`~innsight_py.{RUNNERS[name]}`, " if name in RUNNERS else ""
+            also = "`~innsight_py.convert`, " if name == "Converter" else also
+            lines += [f"   * - {also}`~innsight_py.{name}`", f"     - {_first_line(name)}"]
+        lines += ["", ".. toctree::", "   :hidden:", "", *(f"   api/{name}" for name in names), ""]
+        for name in names:
+            (folder / f"{name}.rst").write_text(_page(name))
     return "\n".join(lines) + "\n"
 
 
-def _summary(names: list[str]) -> list[str]:
-    return [".. autosummary::", "   :toctree: api", "", *(f"   {name}" for name in names), ""]
+def _get(name: str) -> Any:
+    module, _, last = f"innsight_py.{name}".rpartition(".")
+    return getattr(importlib.import_module(module), last)
+
+
+def _first_line(name: str) -> str:
+    return (inspect.getdoc(_get(name)) or "").splitlines()[0]
+
+
+def _page(name: str) -> str:
+    value, last = _get(name), name.rpartition(".")[2]
+    lines = [last, "=" * len(last), ""]
+    maker = RUNNERS.get(name, "convert" if name == "Converter" else None)
+    if maker is not None:
+        lines += [".. py:currentmodule:: innsight_py", ""]
+        lines += [f".. py:function:: {maker}(...)", "", f"   The same as ``{name}(...)``.", ""]
+    if name in RUNNERS:
+        lines += ["What comes back is an `~innsight_py.Explanation`, with ``get_result``, ``plot``, ``plot_global``,"]
+        lines += ["``summary`` and ``residual``.", ""]
+    kind = "exception" if isinstance(value, type) and issubclass(value, Exception) else "class"
+    kind = kind if isinstance(value, type) else "function"
+    members = [] if kind == "function" else ["   :members:"]
+    if kind == "exception" or (kind == "class" and public_base(value) is not None):
+        members.append("   :show-inheritance:")
+    return "\n".join([*lines, f".. auto{kind}:: innsight_py.{name}", *members, ""])
+
+
+def public_base(cls: type) -> type | None:
+    """Find the nearest base class that has a page."""
+    return next((base for base in cls.__mro__[1:] if base.__name__ in innsight_py.__all__), None)
+
+
+def spec_keys() -> str:
+    """Write which keys each type of layer takes, what they expect and what they default to."""
+    lines = []
+    for kind, cls in LAYER_SPECS.items():
+        takes = {None: "one or more inputs", 1: "one input", 2: "two inputs"}[cls.arity]
+        lines += [kind, "-" * len(kind), "", inspect.getdoc(cls) or "", "", f"Takes {takes}.", ""]
+        keys = [key for key in cls.model_fields if key not in LayerSpec.model_fields]
+        keys.sort(key=lambda key, cls=cls: not cls.model_fields[key].is_required())
+        if keys:
+            lines += [".. list-table::", "   :header-rows: 1", "", "   * - key", "     - expected", "     - default"]
+        for key in keys:
+            field = cls.model_fields[key]
+            default = "needed" if field.is_required() else f"``{field.get_default(call_default_factory=True)!r}``"
+            lines += [f"   * - ``{key}``", f"     - {_expected(kind, cls, key)}", f"     - {default}"]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _expected(kind: str, cls: type[LayerSpec], key: str) -> str:
+    """Find what a key expects: what the message says of a value that nothing takes."""
+    text = ""
+    for wrong in (np.zeros([1] * 9), object()):
+        try:
+            cls(type=kind, name="layer", inputs=("input_1",), **{key: wrong})
+        except ValidationError as error:
+            said = [entry["msg"] for entry in error.errors() if key in entry["loc"]]
+            text = next((entry for entry in said if " axes " in entry or not text), text)
+    text = text.removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("expected ")
+    text = text.removeprefix("a valid ").replace("dictionary", "dict")
+    return "an :doc:`activation </supported>`" if key in ("activation_name", "act_name") else text
 
 
 def method_table() -> str:
@@ -126,5 +198,11 @@ def command(name: str) -> str:
         flags = ", ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
         if parameter.param_type_name == "argument":
             flags = f"`{parameter.metavar or parameter.name.upper()}`"
-        rows.append(f"| {flags} | {getattr(parameter, 'help', '') or ''} |")
-    return f"{about}\n\n| option | what it does |\n|---|---|\n" + "\n".join(rows) + "\n"
+        said, default = getattr(parameter, "help", None) or "", parameter.default
+        if isinstance(default, enum.Enum):
+            said += f" One of {', '.join(f'`{choice.value}`' for choice in type(default))}."
+        if isinstance(default, enum.Enum | str):
+            said += f" Default: `{default.value if isinstance(default, enum.Enum) else default}`."
+        rows.append(f"| {flags} | {said} |")
+    table = "| option | what it does |\n|---|---|\n" + "\n".join(rows)
+    return f"{about}\n\n:::{{container}} options\n{table}\n:::\n"

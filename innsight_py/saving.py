@@ -147,6 +147,8 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "$float" in value:
         return float(value["$float"])
     if "$labels" in value:
+        if any(label not in value["$levels"] for label in value["$labels"]):
+            raise ValueError(f"labels {value['$labels']} that are not among the levels {value['$levels']}")
         return pd.Categorical(value["$labels"], categories=value["$levels"])
     if "$device" in value:
         return torch.device(value["$device"])

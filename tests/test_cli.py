@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from palmerpenguins import load_penguins
 from PIL import Image
 
 from innsight_py import Converter, run_deeplift, run_grad, run_lrp, run_shap
+from innsight_py.cli import methods, show
 from innsight_py.cli.errors import MEANING, Exit
 
 (ENTRY,) = importlib.metadata.entry_points(group="console_scripts", name="innsight-py")
@@ -337,9 +340,8 @@ def test_errors_are_one_line_with_a_code(run, table, net, case):
     assert (found, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
-    if case != "method":  # the library's own box
-        assert err.startswith("innsight-py: error: ")
-        assert err.count("\n") == 1
+    assert err.startswith("innsight-py: error: ")
+    assert err.count("\n") == 1
 
 
 def test_traceback(run, table, net, monkeypatch):
@@ -390,3 +392,51 @@ def test_warnings_are_one_line(table, net, tmp_path):
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert all(line.startswith("innsight-py: ") for line in found.stderr.splitlines())
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_methods_are_told_in_plain_text(name):
+    text = show.method_text(name)
+    assert not any(mark in text for mark in ("\\", "``", ":math:", ".. ", "%(", "{ij}"))
+    assert f"{name}: {methods.class_of(name).__name__}" in text
+    assert all(f"\n  {key}=" in text for key in methods.settings(name))
+
+
+def test_data_from_stdin(run, table, net, monkeypatch):
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(Path("penguins.csv").read_text()))
+    code, out, _ = run("explain", "net.safetensors", "-", "-m", "grad", "-o", "-")
+    assert code == 0
+    assert out == run("explain", "net.safetensors", "penguins.csv", "-m", "grad", "-o", "-")[1]
+
+
+def test_a_reader_that_stops(table, net, tmp_path):
+    """Nothing is said, and the exit code is that of other commands that nobody reads any more."""
+    command = [sys.executable, "-c", "from innsight_py.cli import main; main()"]
+    arguments = ["explain", "net.safetensors", "penguins.csv", "-m", "grad", "-o", "-"]
+    with subprocess.Popen(  # noqa: S603
+        [*command, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == -signal.SIGPIPE
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def test_without_parquet(run, table, net, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if "parquet" in name or name == "pyarrow" else find(name)
+    )
+    code, out, err = run("explain", "net.safetensors", "penguins.csv", "-o", "out.parquet")
+    assert (code, out) == (7, "")
+    assert 'pip install "innsight_py[parquet]"' in err
+
+
+def test_no_command_shows_the_help(run):
+    code, out, err = run()
+    assert code == 2
+    assert "innsight-py inspect model.keras" in out + err
+    assert "error" not in err.splitlines()[0]

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -109,11 +110,44 @@ def test_shell(folder, monkeypatch, capsys):
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)]+)\)", TEXT):
         if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+            assert (ROOT / target.partition("#")[0]).exists(), target
 
 
 def test_the_picture_is_small():
     assert (ROOT / "docs" / "picture.png").stat().st_size < 150_000
+
+
+def test_all_pages_are_linked():
+    for folder in ("vignettes", "docs"):
+        pages = {f"{folder}/{path.name}" for path in (ROOT / folder).glob("*.md")}
+        linked = {target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", TEXT)}
+        assert pages - {"docs/index.md", "docs/changelog.md"} <= linked
+
+
+def test_all_methods_are_listed():
+    rows = dict(re.findall(r"^\| `(run_\w+)` \| `(\w+)`", TEXT, re.MULTILINE))
+    runners = [name for name in innsight_py.__all__ if name.startswith("run_")]
+    assert rows == {name: getattr(innsight_py, name).__wrapped__.__name__ for name in runners}
+    assert all(f"`{name}`" in TEXT for name in innsight_py.__all__ if name.startswith("torch_"))
+
+
+def test_the_number_of_answers():
+    import test_golden_more
+    import test_golden_small
+    import test_golden_zoo
+    import test_keras_goldens
+    from goldens import read
+
+    keras = sum(len(read(f"keras/{name}.json.gz")["results"]) for name in test_keras_goldens.MODELS)
+    more = len(test_golden_more.NETS) * len(test_golden_more.CALLS)
+    answers = len(test_golden_zoo.ENTRIES) + len(test_golden_small.CALLS) + more + keras
+    assert f"{answers:,} answers" in TEXT
+
+
+def test_all_extras_are_named():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (said,) = re.findall(r"To use it: (.*?)messages say", TEXT, re.DOTALL)
+    assert all(f"`{extra}`" in said or f"[{extra}]" in said for extra in set(extras) - {"docs", "test", "browser"})
 
 
 def test_speed(monkeypatch):

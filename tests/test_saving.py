@@ -323,7 +323,8 @@ def test_changed_bytes_of_the_header_never_change_an_answer(saved):
         (lambda ours, spec: spec.update(output_dim=[[7]]), "'output_dim': calculated"),
         (lambda ours, spec: spec.update(input_names=[[["a"]]]), "input_names"),
         (lambda ours, spec: spec.update(input_names=7), "input_names"),
-        (lambda ours, spec: spec.update(input_names={"$labels": ["a"], "$levels": ["b", "b"]}), "must be unique"),
+        (lambda ours, spec: spec.update(input_names={"$labels": ["b"], "$levels": ["b", "b"]}), "must be unique"),
+        (lambda ours, spec: spec.update(input_names={"$labels": ["a"], "$levels": ["b"]}), "not among the levels"),
         (lambda ours, spec: spec.update(layers="[]"), "at least one layer"),
     ],
 )  # fmt: skip

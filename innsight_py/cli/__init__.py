@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 
 __all__ = ["main"]
 
@@ -19,7 +23,36 @@ def main() -> None:
         sys.exit(7)
     with warnings.catch_warnings():
         warnings.showwarning = _in_one_line
-        app(prog_name="innsight-py")
+        with _pipes():
+            sys.exit(_run(app))
+
+
+def _run(app: object) -> int:
+    """Run the command; a command line that cannot be read is one line, as all other errors are."""
+    try:
+        return app(prog_name="innsight-py", standalone_mode=False) or 0  # type: ignore[operator]
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what the command-line library raises has it
+            raise
+        if "NoArgsIsHelp" in type(error).__name__:
+            error.show()  # type: ignore[attr-defined]
+        else:
+            print(f"innsight-py: error: {' '.join(error.format_message().split())} (--help helps)", file=sys.stderr)
+        return int(getattr(error, "exit_code", 2))
+
+
+@contextlib.contextmanager
+def _pipes() -> Iterator[None]:
+    """Stop without a word when nobody reads any more (``| head``), as other commands do."""
+    if not hasattr(signal, "SIGPIPE") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        signal.signal(signal.SIGPIPE, before)
 
 
 def _in_one_line(message: Warning | str, *_: object, **__: object) -> None:

@@ -100,8 +100,9 @@ def explain(
         typer.Argument(
             metavar="DATA...",
             show_default=False,
-            help="The instances: .csv, .tsv, .parquet (a row each), .npy or .npz (first axis), or images. Several "
-            "files are put together; for a model with several inputs they are one for each input.",
+            help="The instances: .csv, .tsv, .parquet (a row each), .npy or .npz (first axis), images, or `-` "
+            "for CSV from stdin. Several files are put together; for a model with several inputs they are one for each "
+            "input.",
         ),
     ],
     method: Annotated[Method, typer.Option("--method", "-m", help="See `innsight-py methods`.")] = _DEFAULT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from innsight_py._checks import suggestion
+from innsight_py.cli.errors import check_parquet
 from innsight_py.converter import Converter
 from innsight_py.data import channels_last
 from innsight_py.names import default_names
@@ -103,7 +105,7 @@ def load(
 
 
 def _read(path: Path, dim: tuple[int, ...], names: Any, columns: Sequence[str] | None, pixels: Any) -> Any:
-    kind = path.suffix.lower()
+    kind = ".csv" if str(path) == "-" else path.suffix.lower()
     if kind in TABLES:
         if len(dim) != 1:
             raise ValueError(f"'{path}' is a table, but the model takes shapes of {dim}: give .npy, .npz or an image.")
@@ -119,8 +121,9 @@ def _read(path: Path, dim: tuple[int, ...], names: Any, columns: Sequence[str] |
 def _table(path: Path, kind: str) -> pd.DataFrame:
     try:
         if kind == ".parquet":
+            check_parquet()
             return pd.read_parquet(path)
-        return pd.read_csv(path, sep="\t" if kind == ".tsv" else ",")
+        return pd.read_csv(sys.stdin if str(path) == "-" else path, sep="\t" if kind == ".tsv" else ",")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"'{path}' is no table: {error}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import importlib.util
 import sys
 from collections.abc import Iterator
 
@@ -46,11 +47,25 @@ def step(code: Exit, traceback: bool) -> Iterator[None]:
             raise
         expected = isinstance(error, ValueError | TypeError | OSError | NotImplementedError | ImportError)
         message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.filename}: {error.strerror}"
         if not expected:
             message = f"{type(error).__name__}: {message} (unexpected; --traceback shows where)"
         say(f"error: {message}")
         code = Exit.MISSING if isinstance(error, ImportError) else code if expected else Exit.UNEXPECTED
         raise typer.Exit(code) from None
+
+
+def check_parquet() -> None:
+    """Refuse a Parquet file where no package reads or writes it.
+
+    Raises
+    ------
+    ImportError
+        If there is none.
+    """
+    if not any(importlib.util.find_spec(name) for name in ("pyarrow", "fastparquet")):
+        raise ImportError('Parquet files need pyarrow: pip install "innsight_py[parquet]"')
 
 
 def say(message: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from innsight_py.cli.errors import check_parquet
+
 RESULTS = (".csv", ".parquet", ".json", ".npz")
 #: With so many instances or fewer a picture shows each of them.
 SINGLE = 3
@@ -20,9 +22,13 @@ def check_result(path: str) -> None:
     ------
     ValueError
         If its ending says of no format that can be written.
+    ImportError
+        If it is a Parquet file and no package writes these.
     """
     if path != "-" and Path(path).suffix.lower() not in RESULTS:
         raise ValueError(f"--result {path}: expected '-' or a name that ends in one of {', '.join(RESULTS)}.")
+    if Path(path).suffix.lower() == ".parquet":
+        check_parquet()
 
 
 def write_result(result: Any, path: str) -> None:

@@ -96,6 +96,14 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [line(head), line(tuple("-" * width for width in widths)), *map(line, rows)]
 
 
+#: What formulas are made of, longer words before those that they begin with.
+_CHARACTERS = {
+    "sum": "Σ", "varepsilon": "ε", "alpha": "\N{GREEK SMALL LETTER ALPHA}", "partial": "∂",
+    "sigma": "\N{GREEK SMALL LETTER SIGMA}", "sim": "~", "notin": "∉", "cup": "\N{UNION}",
+    "in": "∈", "mathbb": "", "mathrm": "", "text": "", "bigl": "", "bigr": "", "bar": "not", "quad": "   ", ",": " ",
+}  # fmt: skip
+
+
 def methods_text() -> str:
     """Write a table of all methods."""
     references = {"x_ref": "one row", "data_ref": "rows", None: "-"}
@@ -114,13 +122,32 @@ def method_text(name: str) -> str:
     described = _descriptions(text)
     for key, default in settings(name).items():
         lines.append(f"  {key}={_shown(default)}")
-        lines += [f"      {line.strip()}" for line in described.get(key, [])]
+        lines += [f"      {_plain(line.strip())}" for line in described.get(key, [])]
     return "\n".join(lines)
 
 
 def _plain(text: str) -> str:
     """Take the marks of reStructuredText out of a text."""
-    return re.sub(r":math:`([^`]*)`", r"\1", text).replace("``", "`").replace(".. math:: ", "    ")
+    text = re.sub(r":math:`([^`]*)`", lambda found: _formula(found[1]), text)
+    text = re.sub(r"\.\. math:: (.*?)(?=\n\n)", lambda found: "    " + _formula(found[1]), text, flags=re.DOTALL)
+    return text.replace("``", "`")
+
+
+def _formula(tex: str) -> str:
+    r"""Write a formula in the characters of a terminal.
+
+    Examples
+    --------
+    >>> _formula(r"R_i = \sum_j z_{ij}^+ / (z_j + \varepsilon)")
+    'R_i = Σ_j z_ij^+ / (z_j + ε)'
+    """
+    tex = re.sub(r"\\t?frac ?(\w)(\w)", r"\1/\2", " ".join(tex.split()))
+    tex = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1 / \2", tex)
+    for word, character in _CHARACTERS.items():
+        tex = tex.replace(f"\\{word}", character)
+    tex = re.sub(r"([_^])\{(\w*)\}", r"\1\2", tex)
+    tex = re.sub(r"([_^])\{([^{}]*)\}", r"\1[\2]", tex)
+    return " ".join(re.sub(r"[{}]", "", tex).split())
 
 
 def _shown(default: Any) -> str:

@@ -25,7 +25,7 @@ class UnsupportedLayerError(NotImplementedError):
 
 #: Images of fewer positions are worked on quicker channels first (found by timing).
 _SMALL = 64
-_ONEDNN = torch.backends.mkldnn.is_available()
+_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 #: Under this key a record keeps the positions of the largest inputs.
 WINNERS = "winners"
 

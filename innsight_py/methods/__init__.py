@@ -29,9 +29,9 @@ def _runner(method: Callable[P, M], name: str) -> Callable[P, M]:
         return method(*args, **kwargs)
 
     run.__name__ = run.__qualname__ = name
-    run.__doc__ = (
-        f"Create a `{method.__name__}`, which documents the arguments: ``{name}(...)`` is ``{method.__name__}(...)``."
-    )
+    first, _, rest = (method.__doc__ or "").partition("\n")
+    same = f"``{name}(...)`` is ``{method.__name__}(...)``."
+    run.__doc__ = f"{first}\n\n    {same}\n{rest.replace(f' {method.__name__}(', f' {name}(')}"
     return run
 
 

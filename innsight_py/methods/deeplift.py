@@ -86,7 +86,7 @@ class DeepLift(_Rescaling):
     -----
     UserWarning
         If contributions do not add up, with the reason: the winner takes all in a max pooling (R's default), or a
-        softmax is explained; see `residual`.
+        softmax is explained; see `Explanation.residual`.
 
     Examples
     --------
@@ -192,7 +192,7 @@ class DeepSHAP(_Rescaling):
     -----
     UserWarning
         If contributions do not add up, with the reason: the winner takes all in a max pooling (R's default), or a
-        softmax is explained; see `residual`.
+        softmax is explained; see `Explanation.residual`.
 
     Examples
     --------

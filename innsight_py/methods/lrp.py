@@ -64,7 +64,7 @@ class LRP(InterpretingMethod):
     Warns
     -----
     UserWarning
-        If there are no biases and relevances do not add up all the same; see `residual`.
+        If there are no biases and relevances do not add up all the same; see `Explanation.residual`.
 
     Examples
     --------

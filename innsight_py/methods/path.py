@@ -49,7 +49,7 @@ class IntegratedGradient(GradientBased):
     Warns
     -----
     UserWarning
-        If so few steps miss more than 5 % of the goal, with the number that would do; see `residual`.
+        If so few steps miss more than 5 % of the goal, with the number that would do; see `Explanation.residual`.
 
     Examples
     --------

@@ -32,7 +32,7 @@ _OWN = """nsim : int
 class SHAP(AgnosticWrapper, own=_OWN):
     r"""Shapley values of the features, features outside a coalition taking the values of the background.
 
-    .. math:: R_i = \sum_{S \not\ni i} \frac{|S|!\,(p - |S| - 1)!}{p!} \bigl(v(S \cup i) - v(S)\bigr),
+    .. math:: R_i = \sum_{i \notin S} \frac{|S|!\,(p - |S| - 1)!}{p!} \bigl(v(S \cup i) - v(S)\bigr),
               \quad v(S) = \frac1m \sum_{j=1}^m f_k(x_S, x'^{(j)}_{\bar S})
 
     estimated from random orders of the features. Every single value of a table, signal or image is a feature (each
@@ -63,7 +63,8 @@ class SHAP(AgnosticWrapper, own=_OWN):
     Warns
     -----
     UserWarning
-        If values do not add up, which says that the model does not predict the same each time; see `residual`.
+        If values do not add up, which says that the model does not predict the same each time; see
+        `Explanation.residual`.
 
     Examples
     --------

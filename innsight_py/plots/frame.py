@@ -305,7 +305,7 @@ class Info:
 
 @dataclass(frozen=True, eq=False)
 class PlotFrame:
-    """All that is in a picture, see the head of this module.
+    """All that is in a picture, in numbers: what ``result.plot().frame`` holds and both backends draw.
 
     Attributes
     ----------
