@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import innsight_py
@@ -192,6 +193,39 @@ def test_cost_of_the_signed_rules(name):
         assert costs[2] - costs[1] == 2 * (costs[1] - costs[0])
         assert costs[1] - costs[0] <= 4 * ROWS * forward
         assert 2 * costs[0] - costs[1] <= 5 * ROWS * forward + forward
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+#: How many operations a call may take on a perceptron of three layers: around the products, not for each row or node.
+BUDGETS = {run_grad: 40, run_deeplift: 85, run_lrp: 85}
+
+
+@pytest.mark.parametrize("run", BUDGETS)
+def test_operations(run):
+    """Ten nodes and many rows take as many operations as one node and one row, and not many."""
+    sizes = (6, 16, 16, 10)
+    rng = np.random.default_rng(4)
+    layers = [dense(rng, out, size, "relu") for size, out in itertools.pairwise(sizes)]
+    converter = Converter({"input_dim": [6], "layers": layers})
+    counts = []
+    for rows, nodes in ((1, 1), (1, 10), (50, 10)):
+        x = rng.standard_normal((rows, 6))
+        with Operations() as operations:
+            run(converter, x, output_idx=list(range(nodes)), verbose=False)
+        counts.append(len(operations.names))
+    assert len(set(counts)) == 1
+    assert counts[0] <= BUDGETS[run]
 
 
 # -- threads -----------------------------------------------------------------------------------------------------
