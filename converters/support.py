@@ -105,9 +105,10 @@ becomes an `Operator` layer. In-place forms are read as the plain ones.
 
 ## Keras layers
 
-Keras 3 on every backend (the tests run on PyTorch and TensorFlow, and were run on JAX), and `tf_keras`. A layer or an
-operation that is not named here is refused by its name; models among the layers are read in the same way. Models of a
-class with a `call` of its own go through the PyTorch door, if the backend is PyTorch.
+Keras 3 on every backend (the tests run on PyTorch and TensorFlow; on JAX they were run once, without the ready-made
+applications), and `tf_keras`. A layer or an operation that is not named here is refused by its name; models among the
+layers are read in the same way. Models of a class with a `call` of its own go through the PyTorch door, if the backend
+is PyTorch.
 
 {keras_table()}
 
