@@ -103,6 +103,12 @@ def batch_norm(x: Tensor, k: dict) -> Tensor:
     return (x - mean) / (var + k["eps"]).sqrt() * gamma + beta
 
 
+def pad(x: Tensor, k: dict) -> Tensor:
+    sides = list(k["padding"]) * ({2: 2, 3: 2, 4: 4, 5: 6}[x.dim()] if len(k["padding"]) == 1 else 1)
+    value = k["value"] if k["mode"] == "constant" else None
+    return F.pad(x[:, None], sides, k["mode"], value)[:, 0] if x.dim() == 2 else F.pad(x, sides, k["mode"], value)
+
+
 #: The linear part of each type, written with nothing of ours.
 FORWARD: dict[str, Callable[..., Tensor]] = {
     "Dense": lambda x, k: x @ tensor(k["weight"]).T + tensor(k["bias"]),
@@ -118,13 +124,14 @@ FORWARD: dict[str, Callable[..., Tensor]] = {
     "Flatten": lambda x, k: (x.movedim(1, -1) if k.get("order") == "channels_last" else x).flatten(k.get("start_dim", 1), k.get("end_dim", -1)),
     "Reshape": lambda x, k: x.reshape(len(x), *k["shape"]), "Permute": lambda x, k: x.permute(0, *k["axes"]),
     "Take": lambda x, k: tensor(np.take(x.numpy(), k["indices"], k["axis"])) if not x.requires_grad else x.index_select(k["axis"], torch.tensor(k["indices"])),
-    "Padding": lambda x, k: F.pad(x, k["padding"], value=k["value"]) if k["mode"] == "constant" else F.pad(x, k["padding"], k["mode"]),
+    "Padding": pad,
     "Resize": lambda x, k: F.interpolate(x, k["size"] if "scale_factor" not in k else None, k.get("scale_factor"), k["mode"], k.get("align_corners")),
     "Skipping": lambda x, k: x,
     "Operator": lambda x, k: torch.cdist(x, tensor(k["arguments"][1])),
 }  # fmt: skip
 EXTRA: list[tuple[str, list, dict]] = [
     ("Add", [(2, 3), (3,)], {}), ("Add", [(3,), (2, 3), (1, 3)], {}), ("Add", [(2, 1), (2, 3)], {}),
+    ("Add", [(2, 1, 4), (2, 3, 4)], {}), ("Multiply", [(1, 3, 2), (2, 3, 1)], {}), ("Scale", [(1, 3)], {"factor": draw(2, 4, 3)}),
     ("Multiply", [(2, 3), (3,)], {}), ("Multiply", [(3,), (4, 2, 3)], {}), ("Multiply", [(2, 1), (1, 3)], {}),
     ("MatMul", [(2, 2, 3), (3, 4)], {}), ("MatMul", [(2, 3), (2, 3, 2)], {}),
     ("Reduce", [(2, 3, 4)], {"method": "mean", "axes": [2]}), ("Reduce", [(2, 3, 4)], {"method": "sum", "axes": [1, -1]}),
@@ -150,6 +157,9 @@ EXTRA: list[tuple[str, list, dict]] = [
     ("Take", [(2, 5)], {"axis": -1, "indices": [1, 2, 3]}), ("Take", [(3, 4)], {"axis": 1, "indices": [2, 2, 0, 1]}),
     ("Take", [(4, 2, 3)], {"axis": 2, "indices": [1, 0]}),
     ("Padding", [(2, 5, 4)], {"padding": [1, -1, 2, 0], "mode": "constant", "value": 0.0}),
+    ("Padding", [(2, 5)], {"padding": [2], "mode": "constant", "value": 0.5}), ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "constant", "value": 0.0}),
+    ("Padding", [(5,)], {"padding": [2], "mode": "constant", "value": 0.5}), ("Padding", [(5,)], {"padding": [2], "mode": "reflect"}),
+    ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "replicate"}), ("Padding", [(5,)], {"padding": [2, 1], "mode": "circular"}),
     ("Padding", [(2, 5)], {"padding": [2, 1], "mode": "reflect"}), ("Padding", [(2, 3, 4)], {"padding": [2, 1, 1, 0], "mode": "circular"}),
     ("Resize", [(2, 3, 4)], {"size": [5, 7], "mode": "bilinear", "align_corners": True}),
     ("Resize", [(2, 3)], {"size": [7], "mode": "nearest"}),
@@ -505,6 +515,22 @@ EPSILON = "the rule epsilon does not hand on all relevance"
 )  # fmt: skip
 def test_why_relevance_may_be_lost(layer, rule, reason):
     assert layer.lrp_loss(rule) == reason
+
+
+@pytest.mark.parametrize("winner_takes_all", [True, False])
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh", "softmax"])
+def test_why_contributions_may_be_lost(activation, skip, winner_takes_all):
+    rule = DeepLiftRule("rescale", winner_takes_all)
+    dense = layer_of("Dense", [(2,)], weight=draw(2, 2), activation_name=activation)
+    reason = dense.deeplift_loss(rule, skip_activation=skip)
+    assert (reason is not None) == (activation == "softmax" and not skip)
+    assert layer_of("Activation", [(2,)], act_name=activation).deeplift_loss(rule, skip_activation=skip) is None
+    for kind, keys in (("MaxPooling1D", {"kernel_size": 2}), ("GlobalPooling", {"method": "max"})):
+        reason = layer_of(kind, [(1, 4)], **keys).deeplift_loss(rule, skip_activation=skip)
+        assert (reason is not None) == winner_takes_all
+    always = layer_of("GlobalPooling", [(1, 4)], method="max", winner_always=True)
+    assert "as in R" in str(always.deeplift_loss(rule, skip_activation=skip))
 
 
 @pytest.mark.parametrize(
