@@ -1,0 +1,62 @@
+"""What the methods do around the walk: where noise has its size from, what is refused, what numbers are called.
+
+What mutation testing (`mutants.py`) found unnoticed elsewhere is kept as a case.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from innsight_py import LRP, ConnectionWeights, Converter, ExpectedGradient, Gradient, SmoothGrad, UnsupportedLayerError
+
+RNG = np.random.default_rng(8)
+WEIGHT = RNG.standard_normal((3, 3))
+
+
+def network(*more: dict) -> Converter:
+    layers = [{"type": "Dense", "weight": WEIGHT, "activation_name": "tanh"}, *more]
+    return Converter({"input_dim": [3], "layers": layers})
+
+
+def test_noise_where_all_values_are_equal():
+    """The range is then taken to be 1, as in R: the answer of a row among data whose range is 1."""
+    ones = np.ones((2, 3))
+    wide = np.stack([np.zeros(3), np.ones(3)])
+    converter = network({"type": "Dense", "weight": WEIGHT})
+    equal, expected, other = (
+        SmoothGrad(converter, x, n=5, seed=1, noise_level=0.5).get_result() for x in (ones, wide, 2 * wide - 1)
+    )
+    np.testing.assert_array_equal(equal[1], expected[1])
+    assert np.abs(equal[1] - other[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("which", [0, 1])
+def test_noise_needs_a_range(which, bad):
+    layers = [{"type": "Add", "inputs": ["input_1", "input_2"]}, {"type": "Dense", "weight": WEIGHT}]
+    converter = Converter({"input_dim": [[3], [3]], "layers": layers})
+    data = [RNG.standard_normal((2, 3)), RNG.standard_normal((2, 3))]
+    data[which][1, 2] = bad
+    with pytest.warns(UserWarning, match="rows hold NaN"), pytest.raises(ValueError, match="the noise is a part"):
+        SmoothGrad(converter, data)
+
+
+def test_relevance_passes_a_softmax_only_at_the_end():
+    softmax = {"type": "Activation", "act_name": "softmax"}
+    x = RNG.standard_normal((2, 3))
+    plain = LRP(network(), x).get_result()
+    found = LRP(network(softmax), x, ignore_last_act=False)
+    assert found.get_result().shape == plain.shape
+    with pytest.raises(UnsupportedLayerError, match="LRP has no rule for softmax"):
+        LRP(network(softmax, {"type": "Dense", "weight": WEIGHT}), x)
+
+
+def test_what_numbers_are_called():
+    x = RNG.standard_normal((2, 3))
+    assert Gradient(network(), x).value_name == "Gradient"
+    assert Gradient(network(), x, times_input=True).value_name == "Relevance"
+    found = ExpectedGradient(network(), x, n=2)
+    assert (found.value_name, found.times_input) == ("Relevance", True)
+    assert ConnectionWeights(network()).is_global
+    assert not ConnectionWeights(network(), x, times_input=True).is_global
