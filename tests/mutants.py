@@ -21,6 +21,7 @@ import contextlib
 import copy
 import functools
 import gc
+import importlib
 import importlib.machinery
 import importlib.util
 import json
@@ -36,6 +37,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
+from typing import Any
 
 import numpy as np
 import pandas as pd  # noqa: F401  (what is slow is imported before the processes fork)
@@ -47,13 +49,13 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Tests that look at numbers.
 TESTS = [
     "every_layer", "layer_oracle", "numbers", "invariants", "golden_small", "golden_more", "golden_zoo", "engine",
-    "residual", "agnostic", "direct", "torch_models",
+    "every_method", "residual", "agnostic", "direct", "torch_models",
 ]  # fmt: skip
-#: Functions that make texts or check arguments.
+#: Functions that make texts, show progress or check arguments.
 SILENT = {
     "_fields", "__repr__", "extra_repr", "_unsupported", "kind", "reference_text", "_rule_name_text", "_rule_param_text",
     "_check_classes", "_check_rule_name", "_check_rule_param", "__init_subclass__", "_document", "_documented",
-    "_explainable", "import_extra", "_runner", "check", "needs_axes", "not_the_batch", "expect",
+    "_explainable", "import_extra", "_runner", "check", "needs_axes", "not_the_batch", "expect", "_show", "_advance",
 }  # fmt: skip
 OPERATORS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -240,8 +242,8 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return self.code
 
 
-#: What runs a test of a file: for each line the tests that come to it, and how long each test takes.
-Lines = dict[str, dict[str, list[int]]]
+#: For each file and line the tests that come to it.
+Lines = dict[str, dict[int, list[int]]]
 
 
 class Survey:
@@ -263,13 +265,13 @@ class Survey:
         self.seen.add((file, frame.f_lineno))
         return line
 
-    def run(self, session: pytest.Session) -> tuple[Lines, list[float], str | None]:
-        """Run all tests; return who runs what, how long each takes, and which fails."""
+    def run(self, session: pytest.Session, chosen: list[int]) -> tuple[dict[str, Any], str | None]:
+        """Run the chosen tests; return how long each takes with the lines it runs, and which one fails."""
         kept = [o for o in gc.get_objects() if type(o) is functools._lru_cache_wrapper]
         kept = [o for o in kept if str(getattr(o, "__module__", None)).startswith("test_")]
-        lines: Lines = {}
-        seconds = []
-        for n, (item, following) in enumerate(zip(session.items, [*session.items[1:], None], strict=True)):
+        found: dict[str, Any] = {}
+        items = [session.items[n] for n in chosen]
+        for item, following in zip(items, [*items[1:], None], strict=True):
             for cache in kept:
                 cache.cache_clear()  # so that the next test makes on its own what it needs
             self.seen.clear()
@@ -279,12 +281,13 @@ class Survey:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             finally:
                 sys.settrace(None)
-            seconds.append(round(time.monotonic() - started, 4))
             if session.testsfailed:
-                return lines, seconds, item.nodeid
-            for file, line in self.seen:
-                lines.setdefault(file, {}).setdefault(str(line), []).append(n)
-        return lines, seconds, None
+                return found, item.nodeid
+            lines: defaultdict[str, list[int]] = defaultdict(list)
+            for file, line in sorted(self.seen):
+                lines[file].append(line)
+            found[item.nodeid] = (round(time.monotonic() - started, 4), lines)
+        return found, None
 
 
 class Hunt:
@@ -298,8 +301,10 @@ class Hunt:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         lines, self.seconds = self._survey(session)
+        for slow in ("keras", "shap", "lime.lime_tabular", "sklearn.linear_model", "matplotlib.pyplot", "xarray"):
+            importlib.import_module(slow)  # once for all processes
         for file in self.files:
-            self._hunt(session, file, {int(line): tests for line, tests in lines.get(str(file), {}).items()})
+            self._hunt(session, file, lines[str(file)])
         return True
 
     def _survey(self, session: pytest.Session) -> tuple[Lines, list[float]]:
@@ -307,28 +312,37 @@ class Hunt:
         names = [item.nodeid for item in session.items]
         sources = {str(file): file.read_text() for file in self.files}
         keep = self.options.survey
-        if keep and keep.exists():
-            found = json.loads(keep.read_text())
-            if found["names"] == names and all(found["sources"].get(f) == text for f, text in sources.items()):
-                return found["lines"], found["seconds"]
+        found: dict[str, Any] = json.loads(keep.read_text()) if keep and keep.exists() else {"tests": {}}
+        if any(found["sources"].get(file) != text for file, text in sources.items() if found["tests"]):
+            found = {"tests": {}}
+        if new := [n for n, name in enumerate(names) if name not in found["tests"]]:
+            found = {"tests": found["tests"] | self._ask(session, new), "sources": found.get("sources", sources)}
+            if keep:
+                keep.write_text(json.dumps(found))
+        lines: Lines = defaultdict(lambda: defaultdict(list))
+        for n, name in enumerate(names):
+            for file, at in found["tests"][name][1].items():
+                for line in at:
+                    lines[file][line].append(n)
+        return lines, [found["tests"][name][0] for name in names]
+
+    def _ask(self, session: pytest.Session, chosen: list[int]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder) / "answer.json"
             if (child := os.fork()) == 0:
                 try:
-                    answer.write_text(json.dumps(Survey(self.files).run(session)))
+                    answer.write_text(json.dumps(Survey(self.files).run(session, chosen)))
                 except BaseException:
                     say(traceback.format_exc())
                 os._exit(0)
             os.waitpid(child, 0)
             if not answer.exists():
                 raise pytest.UsageError("a test ends the process")
-            lines, seconds, failed = json.loads(answer.read_text())
+            found, failed = json.loads(answer.read_text())
         if failed:
             raise pytest.UsageError(f"the tests fail without any mutant: {failed}")
-        say(f"# {len(names)} tests surveyed, {sum(seconds):.0f} s")
-        if keep:
-            keep.write_text(json.dumps({"names": names, "sources": sources, "lines": lines, "seconds": seconds}))
-        return lines, seconds
+        say(f"# {len(found)} tests surveyed, {sum(seconds for seconds, _ in found.values()):.0f} s")
+        return found
 
     def _hunt(self, session: pytest.Session, file: Path, lines: dict[int, list[int]]) -> None:
         started = time.monotonic()
@@ -371,15 +385,24 @@ class Hunt:
         self.alive |= counts["alive"] > 0
 
     def _order(self, session: pytest.Session, tests: list[int], here: Counter[int], every: Counter[int]) -> list[int]:
-        """Put first what noticed mutants of the same function, then of the module; then one of each kind in turn."""
+        """Put first what noticed mutants of the same function or module; then one of each kind; then the rest.
+
+        Both go file by file, those first that are quick: what a file's tests share is made anew at each change.
+        """
+        best = sorted((n for n in tests if every[n]), key=lambda n: (-here[n], self.seconds[n] / every[n]))[:8]
         kinds: defaultdict[str, list[int]] = defaultdict(list)
+        files: defaultdict[str, list[float]] = defaultdict(list)
         for n in tests:
-            kinds[session.items[n].nodeid.partition("[")[0]].append(n)
-        turn = {}
-        for members in kinds.values():
-            members = [members[j] for j in np.random.default_rng(1).permutation(len(members))]
-            turn |= {n: (k + 1) * self.seconds[n] for k, n in enumerate(members)}
-        return sorted(tests, key=lambda n: (-here[n], -every[n] / (0.02 + self.seconds[n]), turn[n]))
+            name = session.items[n].nodeid
+            kinds[name.partition("[")[0]].append(n)
+            files[name.partition(":")[0]].append(self.seconds[n])
+        order = {}
+        for kind, members in kinds.items():
+            quick = np.mean(files[kind.partition(":")[0]])
+            for k, j in enumerate(np.random.default_rng(1).permutation(len(members))):
+                n = members[j]
+                order[n] = (bool(k), quick, (k + 1) * self.seconds[n])
+        return [*best, *(n for n in sorted(tests, key=order.__getitem__) if n not in best)]
 
     def _fate(
         self, session: pytest.Session, functions: list[FunctionType], mutant: Mutant, file: Path, order: list[int]

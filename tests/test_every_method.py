@@ -8,7 +8,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innsight_py import LRP, ConnectionWeights, Converter, ExpectedGradient, Gradient, SmoothGrad, UnsupportedLayerError
+from innsight_py import (
+    LRP,
+    ConnectionWeights,
+    Converter,
+    DeepLift,
+    DeepSHAP,
+    ExpectedGradient,
+    Gradient,
+    SmoothGrad,
+    UnsupportedLayerError,
+)
+from innsight_py.methods.base import random_source
 
 RNG = np.random.default_rng(8)
 WEIGHT = RNG.standard_normal((3, 3))
@@ -60,3 +71,53 @@ def test_what_numbers_are_called():
     assert (found.value_name, found.times_input) == ("Relevance", True)
     assert ConnectionWeights(network()).is_global
     assert not ConnectionWeights(network(), x, times_input=True).is_global
+
+
+def outputs(x: np.ndarray) -> np.ndarray:
+    return np.tanh(x @ WEIGHT.T)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 3])
+@pytest.mark.parametrize("method", [ExpectedGradient, DeepSHAP])
+def test_goals_of_many_references_do_not_depend_on_chunks(method, batch_size):
+    x, refs = RNG.standard_normal((4, 3)), RNG.standard_normal((5, 3))
+    few = {"n": 500} if method is ExpectedGradient else {}
+    found = method(
+        network(), x, data_ref=refs, seed=1, ignore_last_act=False, dtype="double", batch_size=batch_size, **few
+    )
+    np.testing.assert_allclose(found.decomp_goal[0].numpy(), outputs(x) - outputs(refs).mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.preds[0].numpy(), outputs(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(("method", "argument"), [(DeepLift, "x_ref"), (DeepSHAP, "data_ref")])
+def test_references_are_finite(method, argument, which):
+    layers = [{"type": "Add", "inputs": ["input_1", "input_2"]}, {"type": "Dense", "weight": WEIGHT}]
+    converter = Converter({"input_dim": [[3], [3]], "layers": layers})
+    reference = [np.zeros((1, 3)), np.zeros((1, 3))]
+    reference[which][0, 1] = np.nan
+    with pytest.raises(ValueError, match=f"'{argument}': expected finite numbers"):
+        method(converter, [np.ones((2, 3)), np.ones((2, 3))], **{argument: reference})
+
+
+def test_a_single_reference_is_one_row():
+    with pytest.raises(ValueError, match="'x_ref': expected a single row for DeepLift, got 2 rows"):
+        DeepLift(network(), np.ones((2, 3)), x_ref=np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("dims", [[(3, 4)], [(2, 3, 4)], [(3, 4), (3, 4)]])
+def test_rows_with_missing_values_are_counted(dims):
+    """However many axes and inputs there are: a row counts once."""
+    names = [f"input_{i + 1}" for i in range(len(dims))]
+    layers = [{"type": "Add", "inputs": names}, {"type": "Flatten"}]
+    data = [np.ones((5, *dim)) for dim in dims]
+    for x in data:
+        x[1].flat[0] = x[3].flat[-1] = np.nan
+    data[-1][3].flat[2] = np.inf
+    with pytest.warns(UserWarning, match=r"2 of 5 rows hold NaN or infinite values \(the first is data_2\)"):
+        Gradient(Converter({"input_dim": dims, "layers": layers}), data)
+
+
+def test_without_a_seed_draws_do_not_repeat():
+    first = {random_source(None).random() for _ in range(300)}
+    assert len(first) == 300
