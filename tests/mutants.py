@@ -301,8 +301,7 @@ class Hunt:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         lines, self.seconds = self._survey(session)
-        for slow in ("keras", "shap", "lime.lime_tabular", "sklearn.linear_model", "matplotlib.pyplot", "xarray"):
-            importlib.import_module(slow)  # once for all processes
+        _warm_up()
         for file in self.files:
             self._hunt(session, file, lines[str(file)])
         return True
@@ -434,6 +433,16 @@ class Hunt:
             noticed, _, count = answers.read().partition(" ")
         os.waitpid(child, 0)
         return (None if noticed == "none" else int(noticed or -1)), int(count or 0)
+
+
+def _warm_up() -> None:
+    """Import and compile once what would be slow in every process."""
+    import innsight_py
+
+    for name in ("keras", "matplotlib.pyplot", "xarray"):
+        importlib.import_module(name)
+    for method in (innsight_py.LIME, innsight_py.SHAP):
+        method(lambda rows: rows.sum(1), np.eye(3), seed=1)
 
 
 def say(text: str) -> None:

@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 
 from innsight_py import (
+    LIME,
     LRP,
+    SHAP,
     ConnectionWeights,
     Converter,
     DeepLift,
     DeepSHAP,
     ExpectedGradient,
     Gradient,
+    IntegratedGradient,
     SmoothGrad,
     UnsupportedLayerError,
 )
+from innsight_py.graph import Graph
+from innsight_py.methods import base
 from innsight_py.methods.base import random_source
 
 RNG = np.random.default_rng(8)
@@ -121,3 +126,63 @@ def test_rows_with_missing_values_are_counted(dims):
 def test_without_a_seed_draws_do_not_repeat():
     first = {random_source(None).random() for _ in range(300)}
     assert len(first) == 300
+
+
+CALLS = {
+    "Gradient": lambda x, **keys: Gradient(network(), x, **keys),
+    "SmoothGrad": lambda x, **keys: SmoothGrad(network(), x, n=3, seed=1, **keys),
+    "IntegratedGradient": lambda x, **keys: IntegratedGradient(network(), x, n=3, times_input=False, **keys),
+    "ExpectedGradient": lambda x, **keys: ExpectedGradient(network(), x, data_ref=-x, n=3, seed=1, **keys),
+    "DeepLift": lambda x, **keys: DeepLift(network(), x, x_ref=-x[:1], **keys),
+    "DeepSHAP": lambda x, **keys: DeepSHAP(network(), x, data_ref=-x[:6], **keys),
+    "LRP": lambda x, **keys: LRP(network(), x, **keys),
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 100])
+@pytest.mark.parametrize("name", CALLS)
+def test_no_more_rows_travel_together_than_asked(name, batch_size, monkeypatch):
+    seen = []
+    trace = Graph.trace
+
+    def watch(self, inputs):
+        seen.append(len(inputs[0]))
+        return trace(self, inputs)
+
+    monkeypatch.setattr(Graph, "trace", watch)
+    x = np.random.default_rng(2).standard_normal((11, 3))
+    found = CALLS[name](x, batch_size=batch_size, dtype="double")
+    assert max(seen) <= batch_size
+    assert max(seen) >= min(batch_size, 6)
+    np.testing.assert_allclose(found.get_result(), CALLS[name](x, dtype="double").get_result(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("what", ["CACHE_BYTES", "TRACE_BYTES"])
+def test_rows_that_do_not_fit_travel_alone(name, what, monkeypatch):
+    x = np.random.default_rng(2).standard_normal((4, 3))
+    expected = CALLS[name](x, dtype="double").get_result()
+    monkeypatch.setattr(base, what, 1)
+    np.testing.assert_allclose(CALLS[name](x, dtype="double").get_result(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", [LIME, SHAP])
+def test_one_row_is_explained_as_among_others(method):
+    x = np.random.default_rng(2).standard_normal((3, 3))
+    alone, among = (method(outputs, rows, data_ref=x, seed=1).get_result() for rows in (x[:1], x))
+    np.testing.assert_array_equal(alone[0], among[0])
+
+
+@pytest.mark.parametrize("features", [2, 3])
+def test_shap_goes_through_as_many_orders_as_asked(features):
+    """Each costs the same, so the rows that are predicted grow with them."""
+    x = np.random.default_rng(2).standard_normal((1, features))
+
+    def predicted(nsim: int) -> int:
+        rows = []
+        SHAP(lambda some: (rows.append(len(some)), some.prod(1))[1], x, data_ref=0 * x, nsim=nsim, seed=1)
+        return sum(rows)
+
+    one, two, eight = predicted(1), predicted(2), predicted(8)
+    assert two > one
+    assert eight - one == 7 * (two - one)
