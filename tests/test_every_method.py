@@ -186,3 +186,10 @@ def test_shap_goes_through_as_many_orders_as_asked(features):
     one, two, eight = predicted(1), predicted(2), predicted(8)
     assert two > one
     assert eight - one == 7 * (two - one)
+
+
+def test_lime_takes_two_permutations_but_not_one():
+    x = np.random.default_rng(2).standard_normal((2, 3))
+    assert np.isfinite(LIME(outputs, x, n_permutations=2, seed=1).get_result()).all()
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        LIME(outputs, x, n_permutations=1, seed=1)
