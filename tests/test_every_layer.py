@@ -131,7 +131,8 @@ FORWARD: dict[str, Callable[..., Tensor]] = {
 }  # fmt: skip
 EXTRA: list[tuple[str, list, dict]] = [
     ("Add", [(2, 3), (3,)], {}), ("Add", [(3,), (2, 3), (1, 3)], {}), ("Add", [(2, 1), (2, 3)], {}),
-    ("Add", [(2, 1, 4), (2, 3, 4)], {}), ("Multiply", [(1, 3, 2), (2, 3, 1)], {}), ("Scale", [(1, 3)], {"factor": draw(2, 4, 3)}),
+    ("Add", [(2, 1, 4), (2, 3, 4)], {}), ("Add", [(1, 1, 4), (3, 1, 4)], {}),
+    ("Multiply", [(1, 3, 2), (2, 3, 1)], {}), ("Scale", [(1, 3)], {"factor": draw(2, 4, 3)}),
     ("Multiply", [(2, 3), (3,)], {}), ("Multiply", [(3,), (4, 2, 3)], {}), ("Multiply", [(2, 1), (1, 3)], {}),
     ("MatMul", [(2, 2, 3), (3, 4)], {}), ("MatMul", [(2, 3), (2, 3, 2)], {}),
     ("Reduce", [(2, 3, 4)], {"method": "mean", "axes": [2]}), ("Reduce", [(2, 3, 4)], {"method": "sum", "axes": [1, -1]}),
@@ -159,7 +160,7 @@ EXTRA: list[tuple[str, list, dict]] = [
     ("Padding", [(2, 5, 4)], {"padding": [1, -1, 2, 0], "mode": "constant", "value": 0.0}),
     ("Padding", [(2, 5)], {"padding": [2], "mode": "constant", "value": 0.5}), ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "constant", "value": 0.0}),
     ("Padding", [(5,)], {"padding": [2], "mode": "constant", "value": 0.5}), ("Padding", [(5,)], {"padding": [2], "mode": "reflect"}),
-    ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "replicate"}), ("Padding", [(5,)], {"padding": [2, 1], "mode": "circular"}),
+    ("Padding", [(5,)], {"padding": [2, 1], "mode": "replicate"}), ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "replicate"}), ("Padding", [(5,)], {"padding": [2, 1], "mode": "circular"}),
     ("Padding", [(2, 5)], {"padding": [2, 1], "mode": "reflect"}), ("Padding", [(2, 3, 4)], {"padding": [2, 1, 1, 0], "mode": "circular"}),
     ("Resize", [(2, 3, 4)], {"size": [5, 7], "mode": "bilinear", "align_corners": True}),
     ("Resize", [(2, 3)], {"size": [7], "mode": "nearest"}),
