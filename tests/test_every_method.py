@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from innsight_py import (
     LIME,
@@ -21,6 +22,7 @@ from innsight_py import (
     IntegratedGradient,
     SmoothGrad,
     UnsupportedLayerError,
+    torch_grad,
 )
 from innsight_py.graph import Graph
 from innsight_py.methods import base
@@ -193,3 +195,9 @@ def test_lime_takes_two_permutations_but_not_one():
     assert np.isfinite(LIME(outputs, x, n_permutations=2, seed=1).get_result()).all()
     with pytest.raises(ValueError, match="at least 2, got 1"):
         LIME(outputs, x, n_permutations=1, seed=1)
+
+
+@pytest.mark.parametrize("shape", [(2, 0), (2, 0, 3), (2, 3, 0)])
+def test_instances_without_values_are_refused(shape):
+    with pytest.raises(ValueError, match="'data': expected instances with at least one value"):
+        torch_grad(torch.nn.Linear(3, 1), np.zeros(shape))
