@@ -37,9 +37,11 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ('methods/gradient', 'GradientBased._average', '1  ->  0 (3)'),
         ('methods/path', 'IntegratedGradient._grid', '1  ->  2 (2)'),
     ],
-    'An option of torch without effect on what is asked for (a gradient that is thrown away, a momentum outside training, cuDNN, a stride along an axis of length 1).': [
+    'An option of torch, numpy or shap without effect on what is asked for (a gradient that is thrown away, a momentum outside training, cuDNN, a stride along an axis of length 1, a size below 0).': [
         ('layers/linear', '_Convolution.transpose', 'False  ->  True (3)'),
         ('layers/normalization', 'BatchNorm.linear', '0.0  ->  1.0'),
+        ('methods/shap', 'SHAP.__init__', '1  ->  2 (2)'),
+        ('methods/shap', '_background_masker.Background', 'True  ->  False'),
         ('layers/normalization', 'BatchNorm.linear', 'False  ->  True (2)'),
         ('layers/pooling', '_WindowMean.transpose', '-2  ->  2'),
         ('layers/pooling', '_WindowMean.transpose', '1  ->  2 (4)'),
@@ -78,6 +80,8 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ('methods/base', 'Walk.points_together', 'CACHE_BYTES // self._widest_bytes  ->  CACHE_BYTES * self._widest_bytes'),
         ('methods/base', 'Walk.row_chunks', 'math.ceil(rows / pieces)  ->  math.floor(rows / pieces)'),
         ('methods/base', 'Walk.blocks', 'together >= n  ->  together > n'),
+        ('methods/shap', 'SHAP.__init__', '1  ->  2 (3)'),
+        ('methods/shap', 'SHAP.__init__', 'MASKED_BYTES // background.nbytes  ->  MASKED_BYTES * background.nbytes'),
         ('methods/base', 'Walk.back', '1  ->  2'),
         ('methods/base', 'Walk.back', 'CACHE_BYTES // (batch * self._widest_bytes)  ->  CACHE_BYTES * (batch * self._widest_bytes)'),
     ],
@@ -92,6 +96,7 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ('methods/base', 'Walk.__enter__', 'if self._verbose:  ->  if not self._verbose:'),
         ('methods/base', 'Walk.back', 'done / len(chunks)  ->  done * len(chunks)'),
         ('methods/direct', '_shared', 'False  ->  True (2)'),
+        ('methods/shap', 'SHAP.__init__.explain', 'True  ->  False'),
     ],
     'A text of a message.': [
         ('methods/deeplift', '_Rescaling._check_sums', '" (dtype=\'double\' has more digits)" if self.dtype == \'float\' else \'\'  ->  \'\' if self.dtype == \'float\' else " (dtype=\'double\' has more digits)"'),
@@ -101,6 +106,19 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     'Connection weights look at no activation, the last one included.': [
         ('methods/connection_weights', 'ConnectionWeights.__init__', 'False  ->  True (2)'),
+    ],
+    'A default that is never taken: what is explained says its layout, or the argument is given.': [
+        ('methods/base', 'InterpretingMethod.__init__', 'True  ->  False'),
+    ],
+    'A limit of memory; what is refused, and with which number, is a message.': [
+        ('methods/shap', 'SHAP.__init__', '2 * features ** 2 > COALITIONS_BYTES  ->  2 * features ** 2 >= COALITIONS_BYTES'),
+        ('methods/shap', 'SHAP.__init__', '2  ->  3'),
+        ('methods/shap', 'SHAP.__init__', '2  ->  3 (2)'),
+        ('methods/lime', 'LIME.__init__', 'n_permutations * self._given[0].nbytes > ROWS_BYTES  ->  n_permutations * self._given[0].nbytes >= ROWS_BYTES'),
+    ],
+    'Other draws, as good: all of the background in another order, or a generator that is seeded again before it draws.': [
+        ('methods/shap', 'SHAP.__init__', 'self._available > limit_ref  ->  self._available >= limit_ref'),
+        ('methods/shap', 'SHAP.__init__', '0  ->  1 (2)'),
     ],
     'The last of 2^63 seeds.': [
         ('methods/base', 'random_source', '1  ->  2'),
