@@ -595,3 +595,10 @@ def test_connection_weights(kind, dims, keys):
 def test_every_type_is_met():
     assert {kind for kind, _, _ in CASES} == set(LAYERS) == set(FORWARD)
     assert len(list(itertools.chain(EXTRA))) > len(LAYERS)
+
+
+def test_the_winner_takes_all_by_default():
+    """As in R."""
+    layer = layer_of("MaxPooling1D", [(1, 4)], kernel_size=2)
+    assert layer.deeplift_loss(DeepLiftRule()) == layer.deeplift_loss(DeepLiftRule(winner_takes_all=True)) is not None
+    assert layer.lrp_loss(LRPRule("epsilon")) == layer.lrp_loss(LRPRule("epsilon", winner_takes_all=True)) is None
