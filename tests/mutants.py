@@ -52,7 +52,7 @@ TESTS = [
     "every_method", "residual", "agnostic", "direct", "torch_models", "torch_operators",
 ]  # fmt: skip
 #: Those that mutants of what runs at import meet: few, since each has to import everything anew.
-IMPORT_TESTS = ["every_layer", "every_method", "golden_small", "arguments", "residual"]
+IMPORT_TESTS = ["every_layer", "layer_oracle", "every_method", "golden_small", "arguments", "residual"]
 #: Functions that make texts, show progress or check arguments.
 SILENT = {
     "_fields", "__repr__", "extra_repr", "_unsupported", "kind", "reference_text", "_rule_name_text", "_rule_param_text",
