@@ -19,38 +19,45 @@ import argparse
 import ast
 import contextlib
 import copy
+import functools
 import gc
+import importlib
 import importlib.machinery
 import importlib.util
+import json
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FrameType, FunctionType
+from typing import Any
 
 import numpy as np
 import pandas as pd  # noqa: F401  (what is slow is imported before the processes fork)
 import pytest
 import torch  # noqa: F401
+from mutants_known import KNOWN
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Tests that look at numbers, those that are likely to notice first.
-LAYERS = ["test_every_layer.py", "test_layer_oracle.py", "test_numbers.py", "test_invariants.py"]
-METHODS = ["test_invariants.py", "test_numbers.py", "test_golden_small.py", "test_engine.py"]
-OF_MODULE = {
-    "agnostic": ["test_agnostic.py"], "lime": ["test_agnostic.py"], "shap": ["test_agnostic.py"],
-    "direct": ["test_direct.py"],
-}  # fmt: skip
-#: Functions that make texts or check arguments.
+#: Tests that look at numbers.
+TESTS = [
+    "every_layer", "layer_oracle", "numbers", "invariants", "golden_small", "golden_more", "golden_zoo", "engine",
+    "every_method", "residual", "agnostic", "direct", "torch_models", "torch_operators",
+]  # fmt: skip
+#: Those that mutants of what runs at import meet: few, since each has to import everything anew.
+IMPORT_TESTS = ["every_layer", "layer_oracle", "every_method", "golden_small", "arguments", "residual"]
+#: Functions that make texts, show progress or check arguments.
 SILENT = {
     "_fields", "__repr__", "extra_repr", "_unsupported", "kind", "reference_text", "_rule_name_text", "_rule_param_text",
     "_check_classes", "_check_rule_name", "_check_rule_param", "__init_subclass__", "_document", "_documented",
-    "_explainable", "import_extra", "_runner", "check", "needs_axes", "not_the_batch", "expect",
+    "_explainable", "import_extra", "_runner", "check", "needs_axes", "not_the_batch", "expect", "_show", "_advance",
 }  # fmt: skip
 OPERATORS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -131,19 +138,11 @@ class _Places(ast.NodeVisitor):
         for field, value in ast.iter_fields(node):
             if field in ("decorator_list", "annotation", "returns", "type_comment"):
                 continue
+            if isinstance(node, ast.keyword) and node.arg == "strict":
+                continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST):
                     self.visit(child)
-
-
-#: Words in the names of tests that go through the code of a base class.
-WORDS = {
-    "_Diagonal": ("BatchNorm", "Scale"), "_Averaging": ("Average",), "_WindowMean": ("Average", "Max"),
-    "_DilatedMean": ("dilat", "Max"), "_AdaptiveMean": ("Adaptive",), "_GlobalMean": ("Global",), "_Winner": ("Max",),
-    "_Product": ("Multiply", "MatMul"), "_Convolution": ("Conv",), "_TransposedConvolution": ("Transpose",),
-    "_Weighted": ("Dense",), "Walk": ("chunk", "invariants"), "GlobalMaxPooling": ("Global",),
-    "GradientBased": ("Grad",), "LRP": ("LRP", "lrp"), "ConnectionWeights": ("Connection", "cw"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,15 +157,19 @@ class Mutant:
         The module.
     inside : bool
         Whether the change lies within the body of a function.
-    words : tuple of str
-        What tests of the place are likely to have in their names.
+    function : str
+        Name of the function or class around it.
+    first, last : int
+        The lines of these.
     """
 
     line: int
     change: str
     tree: ast.Module
     inside: bool
-    words: tuple[str, ...] = ()
+    function: str
+    first: int
+    last: int
 
 
 def mutants(source: str) -> Iterator[Mutant]:
@@ -181,6 +184,7 @@ def mutants(source: str) -> Iterator[Mutant]:
     ]
     scopes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     scopes = [(scope.name, scope.lineno, scope.end_lineno or 0) for scope in scopes]
+    met: Counter[tuple[str, str]] = Counter()
     for node in places.found:
         for variant in _variants(node):
             kept, kind = dict(vars(node)), type(node)
@@ -190,9 +194,14 @@ def mutants(source: str) -> Iterator[Mutant]:
             _become(node, variant)
             ast.copy_location(node, ast.Constant(0, **{k: v for k, v in kept.items() if k.endswith(("no", "offset"))}))
             ast.fix_missing_locations(tree)
-            names = [name for name, first, last in scopes if first <= line <= last]
-            words = tuple(word for name in names for word in WORDS.get(name, (name.strip("_"),)))
-            yield Mutant(line, f"{before}  ->  {after}", tree, any(a <= line <= b for a, b in bodies), words)
+            around = [scope for scope in scopes if scope[1] <= line <= scope[2]]
+            function = ".".join(name for name, _, _ in around)
+            change = f"{before}  ->  {after}"
+            met[function, change] += 1
+            if met[function, change] > 1:
+                change = f"{change} ({met[function, change]})"
+            first, last = around[-1][1:] if around else (1, 1)
+            yield Mutant(line, change, tree, any(a <= line <= b for a, b in bodies), function, first, last)
             node.__class__ = kind
             vars(node).clear()
             vars(node).update(kept)
@@ -212,14 +221,13 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def implant(tree: ast.Module, path: Path) -> None:
-    """Give all functions of a loaded module the code of its mutant."""
+def implant(tree: ast.Module, path: Path, functions: list[FunctionType]) -> None:
+    """Give the functions of a loaded module the code of its mutant."""
     fresh = {(c.co_qualname, c.co_firstlineno): c for c in _codes(compile(tree, str(path), "exec"))}
-    for function in gc.get_objects():
-        if type(function) is FunctionType and function.__code__.co_filename == str(path):
-            code = fresh.get((function.__code__.co_qualname, function.__code__.co_firstlineno))
-            if code is not None:
-                function.__code__ = code
+    for function in functions:
+        code = fresh.get((function.__code__.co_qualname, function.__code__.co_firstlineno))
+        if code is not None:
+            function.__code__ = code
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -236,44 +244,174 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return self.code
 
 
-class Hunt:
-    """A plugin of pytest: runs the collected tests not once, but once a mutant, in processes forked off."""
+#: For each file and line the tests that come to it.
+Lines = dict[str, dict[int, list[int]]]
 
-    def __init__(self, file: Path, options: argparse.Namespace) -> None:
-        self.file, self.options = file, options
-        self.survivors: list[str] = []
-        self.total = 0
-        self.kills: Counter[int] = Counter()
+
+class Survey:
+    """Finds out which test runs which line of the modules, and that all tests pass."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files = {str(file) for file in files}
+        self.seen: set[tuple[str, int]] = set()
+
+    def _trace(self, frame: FrameType, event: str, arg: object) -> Callable[..., object] | None:
+        file = frame.f_code.co_filename
+        if file not in self.files:
+            return None
+
+        def line(frame: FrameType, event: str, arg: object) -> object:
+            self.seen.add((file, frame.f_lineno))
+            return line
+
+        self.seen.add((file, frame.f_lineno))
+        return line
+
+    def run(self, session: pytest.Session, chosen: list[int]) -> tuple[dict[str, Any], str | None]:
+        """Run the chosen tests; return how long each takes with the lines it runs, and which one fails."""
+        kept = [o for o in gc.get_objects() if type(o) is functools._lru_cache_wrapper]
+        kept = [o for o in kept if str(getattr(o, "__module__", None)).startswith("test_")]
+        found: dict[str, Any] = {}
+        items = [session.items[n] for n in chosen]
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            for cache in kept:
+                cache.cache_clear()  # so that the next test makes on its own what it needs
+            self.seen.clear()
+            started = time.monotonic()
+            sys.settrace(self._trace)
+            try:
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            finally:
+                sys.settrace(None)
+            if session.testsfailed:
+                return found, item.nodeid
+            lines: defaultdict[str, list[int]] = defaultdict(list)
+            for file, line in sorted(self.seen):
+                lines[file].append(line)
+            found[item.nodeid] = (round(time.monotonic() - started, 4), lines)
+        return found, None
+
+
+class Hunt:
+    """A plugin of pytest: runs the collected tests not once, but for each mutant, in processes forked off."""
+
+    def __init__(self, files: list[Path], options: argparse.Namespace) -> None:
+        self.files, self.options = files, options
+        self.known = {} if options.known else dict(KNOWN)
+        self.alive = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        numbers = [int(n) for n in np.random.default_rng(1).permutation(len(session.items))]
-        started = time.monotonic()
-        intact = Mutant(0, "", ast.parse(self.file.read_text()), inside=True)
-        if (failed := self._fate(session, intact, numbers)) is not None:
-            what = session.items[failed].nodeid if failed >= 0 else "a test ends the process"
-            raise pytest.UsageError(f"the tests fail without any mutant: {what}")
-        for i, mutant in enumerate(mutants(self.file.read_text())):
-            chosen = not self.options.line or mutant.line == self.options.line
-            if not chosen or i % self.options.every != self.options.start or not mutant.inside:
-                continue
-            self.total += 1
-            fits = [sum(word in item.nodeid for word in mutant.words) for item in session.items]
-            order = sorted(numbers, key=lambda n: (-fits[n] if self.kills[n] < 3 else -9, -self.kills[n]))
-            killer = self._fate(session, mutant, order)
-            if killer is None:
-                self.survivors.append(f"{self.file.relative_to(ROOT)}:{mutant.line}: {mutant.change}")
-                print(self.survivors[-1], file=sys.__stderr__, flush=True)
-            elif killer >= 0:
-                self.kills[killer] += 1
-        print(
-            f"# {self.file.relative_to(ROOT)}: {self.total} mutants, {len(self.survivors)} survived, "
-            f"{time.monotonic() - started:.0f} s", file=sys.__stderr__, flush=True,
-        )  # fmt: skip
+        lines, self.seconds = self._survey(session)
+        _warm_up()
+        for file in self.files:
+            self._hunt(session, file, lines[str(file)])
         return True
 
-    def _fate(self, session: pytest.Session, mutant: Mutant, order: list[int]) -> int | None:
-        """Return the number of the test that noticed, -1 if the process ended otherwise, None if none did."""
+    def _survey(self, session: pytest.Session) -> tuple[Lines, list[float]]:
+        """Ask a process of its own, or the file that keeps what one found out."""
+        names = [item.nodeid for item in session.items]
+        sources = {str(file): file.read_text() for file in self.files}
+        keep = self.options.survey
+        found: dict[str, Any] = json.loads(keep.read_text()) if keep and keep.exists() else {"tests": {}}
+        if any(found["sources"].get(file) != text for file, text in sources.items() if found["tests"]):
+            found = {"tests": {}}
+        if new := [n for n, name in enumerate(names) if name not in found["tests"]]:
+            found = {"tests": found["tests"] | self._ask(session, new), "sources": found.get("sources", sources)}
+            if keep:
+                keep.write_text(json.dumps(found))
+        lines: Lines = defaultdict(lambda: defaultdict(list))
+        for n, name in enumerate(names):
+            for file, at in found["tests"][name][1].items():
+                for line in at:
+                    lines[file][line].append(n)
+        return lines, [found["tests"][name][0] for name in names]
+
+    def _ask(self, session: pytest.Session, chosen: list[int]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            answer = Path(folder) / "answer.json"
+            if (child := os.fork()) == 0:
+                try:
+                    answer.write_text(json.dumps(Survey(self.files).run(session, chosen)))
+                except BaseException:
+                    say(traceback.format_exc())
+                os._exit(0)
+            os.waitpid(child, 0)
+            if not answer.exists():
+                raise pytest.UsageError("a test ends the process")
+            found, failed = json.loads(answer.read_text())
+        if failed:
+            raise pytest.UsageError(f"the tests fail without any mutant: {failed}")
+        say(f"# {len(found)} tests surveyed, {sum(seconds for seconds, _ in found.values()):.0f} s")
+        return found
+
+    def _hunt(self, session: pytest.Session, file: Path, lines: dict[int, list[int]]) -> None:
+        started = time.monotonic()
+        counts: Counter[str] = Counter()
+        kills: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        every: Counter[int] = Counter()
+        functions = [f for f in gc.get_objects() if type(f) is FunctionType and f.__code__.co_filename == str(file)]
+        for i, mutant in enumerate(mutants(file.read_text())):
+            key = (f"{file.parent.name}/{file.stem}", mutant.function, mutant.change)
+            if not mutant.inside:
+                self.known.pop(key, None)
+                continue
+            if i % self.options.every != self.options.start:
+                continue
+            if self.options.line not in (None, mutant.line) or (self.options.match or "") not in mutant.function:
+                continue
+            counts["mutants"] += 1
+            if self.known.pop(key, None) is not None:
+                counts["known"] += 1
+                continue
+            at = lines.get(mutant.line, [])
+            near = {n for line in range(mutant.first, mutant.last + 1) for n in lines.get(line, [])}
+            here = kills[mutant.function]
+            order = self._order(session, at, here, every) + self._order(session, sorted(near - set(at)), here, every)
+            killer, ran = self._fate(session, functions, mutant, file, order)
+            if killer is None:
+                counts["alive"] += 1
+                passed = f"{ran} of {len(order)} tests, {len(at)} at the line"
+                say(f"{file.relative_to(ROOT)}:{mutant.line}: {mutant.function}: {mutant.change}    [{passed}]")
+            else:
+                counts["killed"] += 1
+                if killer >= 0:
+                    here[killer] += 1
+                    every[killer] += 1
+        say(
+            f"# {file.relative_to(ROOT)}: {counts['mutants']} mutants, {counts['killed']} killed, {counts['known']} known "
+            f"to change no number, {counts['alive']} survived, {time.monotonic() - started:.0f} s"
+        )
+        if not self.options.line and not self.options.match and self.options.every == 1:
+            for key in [key for key in self.known if key[0] == f"{file.parent.name}/{file.stem}"]:
+                say(f"no such mutant any more: {key}")
+                self.alive = True
+        self.alive |= counts["alive"] > 0
+
+    def _order(self, session: pytest.Session, tests: list[int], here: Counter[int], every: Counter[int]) -> list[int]:
+        """Put first what noticed mutants of the same function or module; then one of each kind; then the rest.
+
+        Both go file by file, those first that are quick: what a file's tests share is made anew at each change.
+        """
+        best = sorted((n for n in tests if every[n]), key=lambda n: (-here[n], self.seconds[n] / every[n]))[:8]
+        kinds: defaultdict[str, list[int]] = defaultdict(list)
+        files: defaultdict[str, list[float]] = defaultdict(list)
+        for n in tests:
+            name = session.items[n].nodeid
+            kinds[name.partition("[")[0]].append(n)
+            files[name.partition(":")[0]].append(self.seconds[n])
+        order = {}
+        for kind, members in kinds.items():
+            quick = np.mean(files[kind.partition(":")[0]])
+            for k, j in enumerate(np.random.default_rng(1).permutation(len(members))):
+                n = members[j]
+                order[n] = (bool(k), quick, (k + 1) * self.seconds[n])
+        return [*best, *(n for n in sorted(tests, key=order.__getitem__) if n not in best)]
+
+    def _fate(
+        self, session: pytest.Session, functions: list[FunctionType], mutant: Mutant, file: Path, order: list[int]
+    ) -> tuple[int | None, int]:
+        """Return the number of the test that noticed and how many ran; -1: the process ended; None: none noticed."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -282,26 +420,39 @@ class Hunt:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
             signal.alarm(int(self.options.seconds) + 60)
             try:
-                implant(mutant.tree, self.file)
+                implant(mutant.tree, file, functions)
                 end = time.monotonic() + self.options.seconds
                 items = [session.items[n] for n in order]
-                for n, item, following in zip(order, items, [*items[1:], None], strict=True):
+                killer, ran = "none", 0
+                for ran, (item, following) in enumerate(zip(items, [*items[1:], None], strict=True), 1):
                     item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                     if session.testsfailed:
-                        os.write(writer, str(n).encode())
+                        killer = str(order[ran - 1])
+                    if session.testsfailed or time.monotonic() > end:
                         break
-                    if time.monotonic() > end:
-                        os.write(writer, b"none")
-                        break
-                else:
-                    os.write(writer, b"none")
+                os.write(writer, f"{killer} {ran}".encode())
             finally:
                 os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as answers:
-            answer = answers.read()
+            noticed, _, count = answers.read().partition(" ")
         os.waitpid(child, 0)
-        return None if answer == "none" else int(answer or -1)
+        return (None if noticed == "none" else int(noticed or -1)), int(count or 0)
+
+
+def _warm_up() -> None:
+    """Import and compile once what would be slow in every process."""
+    import innsight_py
+
+    for name in ("keras", "matplotlib.pyplot", "xarray"):
+        importlib.import_module(name)
+    for method in (innsight_py.LIME, innsight_py.SHAP):
+        method(lambda rows: rows.sum(1), np.eye(3), seed=1)
+
+
+def say(text: str) -> None:
+    """Print past pytest."""
+    print(text, file=sys.__stderr__, flush=True)
 
 
 def outside(file: Path, name: str, mutant: Mutant, tests: list[str]) -> bool:
@@ -310,7 +461,7 @@ def outside(file: Path, name: str, mutant: Mutant, tests: list[str]) -> bool:
     if child == 0:
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        signal.alarm(300)
+        signal.alarm(900)
         try:
             sys.meta_path.insert(0, _Loader(name, str(file), mutant.tree))
             code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
@@ -326,7 +477,10 @@ def main() -> int:
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--line", type=int, help="only mutants of this line")
     parser.add_argument("--tests", nargs="*", help="test files instead of the usual ones")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long tests may try to notice a mutant")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long tests may try to notice a mutant")
+    parser.add_argument("--match", help="only mutants of functions with this in their names")
+    parser.add_argument("--known", action="store_true", help="also mutants that are known to change no number")
+    parser.add_argument("--survey", type=Path, help="file that keeps which test runs which line")
     parser.add_argument("--every", type=int, default=1, help="only every so many-th mutant")
     parser.add_argument("--start", type=int, default=0, help="which of them is the first")
     parser.add_argument("--imports", action="store_true", help="mutants of what runs at import; takes longer")
@@ -334,34 +488,35 @@ def main() -> int:
     os.chdir(ROOT)
     os.environ |= {"CI": "1", "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"}
     files = [f for path in options.paths for f in (sorted(path.glob("*.py")) if path.is_dir() else [path])]
-    alive = False
-    for file in (file.resolve() for file in files):
-        usual = OF_MODULE.get(file.stem, LAYERS if file.parent.name == "layers" else METHODS)
-        tests = [f"tests/{t}" for t in (options.tests or usual) if (ROOT / "tests" / t).exists()]
-        if options.imports:
-            alive |= _at_import(file, options, tests)
-        elif (child := os.fork()) == 0:  # each module in a process of its own, which imports the package
-            hunt = Hunt(file, options)
-            with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
-                pytest.main(["-q", "-s", "-p", "no:cacheprovider", *tests], plugins=[hunt])
-            os._exit(int(bool(hunt.survivors)))
-        else:
-            alive |= os.waitpid(child, 0)[1] != 0
-    return int(alive)
+    files = [file.resolve() for file in files]
+    names = IMPORT_TESTS if options.imports else TESTS
+    tests = [f"tests/{t}" for t in (options.tests or [f"test_{name}.py" for name in names])]
+    if options.imports:
+        return int(sum(_at_import(file, options, tests) for file in files) > 0)
+    hunt = Hunt(files, options)
+    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
+        status = pytest.main(["-q", "-s", "--tb=no", "-p", "no:cacheprovider", *tests], plugins=[hunt])
+    return int(hunt.alive or status != pytest.ExitCode.OK)
 
 
 def _at_import(file: Path, options: argparse.Namespace, tests: list[str]) -> bool:
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    alive = False
+    total = alive = known = 0
     for mutant in mutants(file.read_text()):
-        if (
-            not mutant.inside
-            and (not options.line or mutant.line == options.line)
-            and outside(file, name, mutant, tests)
-        ):
-            alive = True
-            print(f"{file.relative_to(ROOT)}:{mutant.line}: {mutant.change}", file=sys.stderr, flush=True)
-    return alive
+        if mutant.inside or options.line not in (None, mutant.line):
+            continue
+        total += 1
+        if (f"{file.parent.name}/{file.stem}", mutant.function, mutant.change) in KNOWN and not options.known:
+            known += 1
+        elif outside(file, name, mutant, tests):
+            alive += 1
+            print(
+                f"{file.relative_to(ROOT)}:{mutant.line}: {mutant.function}: {mutant.change}",
+                file=sys.stderr,
+                flush=True,
+            )
+    say(f"# {file.relative_to(ROOT)}: {total} mutants at import, {known} known to change no number, {alive} survived")
+    return alive > 0
 
 
 if __name__ == "__main__":

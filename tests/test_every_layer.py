@@ -18,11 +18,13 @@ from one_of_each import LAYERS, draw, positive
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from innsight_py import Converter, UnsupportedLayerError
+from innsight_py import Converter, SpecError, UnsupportedLayerError
 from innsight_py.layers import DeepLiftRule, Layer, LRPRule
+from innsight_py.layers.rules import BIASES
 
 ROWS, OUTPUTS = 3, 2
 EPS = 1e-15
+DTYPES = {"double": torch.float64, "float": torch.float32}
 
 
 def tensor(value: Any) -> Tensor:
@@ -101,6 +103,12 @@ def batch_norm(x: Tensor, k: dict) -> Tensor:
     return (x - mean) / (var + k["eps"]).sqrt() * gamma + beta
 
 
+def pad(x: Tensor, k: dict) -> Tensor:
+    sides = list(k["padding"]) * ({2: 2, 3: 2, 4: 4, 5: 6}[x.dim()] if len(k["padding"]) == 1 else 1)
+    value = k["value"] if k["mode"] == "constant" else None
+    return F.pad(x[:, None], sides, k["mode"], value)[:, 0] if x.dim() == 2 else F.pad(x, sides, k["mode"], value)
+
+
 #: The linear part of each type, written with nothing of ours.
 FORWARD: dict[str, Callable[..., Tensor]] = {
     "Dense": lambda x, k: x @ tensor(k["weight"]).T + tensor(k["bias"]),
@@ -116,13 +124,15 @@ FORWARD: dict[str, Callable[..., Tensor]] = {
     "Flatten": lambda x, k: (x.movedim(1, -1) if k.get("order") == "channels_last" else x).flatten(k.get("start_dim", 1), k.get("end_dim", -1)),
     "Reshape": lambda x, k: x.reshape(len(x), *k["shape"]), "Permute": lambda x, k: x.permute(0, *k["axes"]),
     "Take": lambda x, k: tensor(np.take(x.numpy(), k["indices"], k["axis"])) if not x.requires_grad else x.index_select(k["axis"], torch.tensor(k["indices"])),
-    "Padding": lambda x, k: F.pad(x, k["padding"], value=k["value"]) if k["mode"] == "constant" else F.pad(x, k["padding"], k["mode"]),
+    "Padding": pad,
     "Resize": lambda x, k: F.interpolate(x, k["size"] if "scale_factor" not in k else None, k.get("scale_factor"), k["mode"], k.get("align_corners")),
     "Skipping": lambda x, k: x,
     "Operator": lambda x, k: torch.cdist(x, tensor(k["arguments"][1])),
 }  # fmt: skip
 EXTRA: list[tuple[str, list, dict]] = [
     ("Add", [(2, 3), (3,)], {}), ("Add", [(3,), (2, 3), (1, 3)], {}), ("Add", [(2, 1), (2, 3)], {}),
+    ("Add", [(2, 1, 4), (2, 3, 4)], {}), ("Add", [(1, 1, 4), (3, 1, 4)], {}),
+    ("Multiply", [(1, 3, 2), (2, 3, 1)], {}), ("Scale", [(1, 3)], {"factor": draw(2, 4, 3)}),
     ("Multiply", [(2, 3), (3,)], {}), ("Multiply", [(3,), (4, 2, 3)], {}), ("Multiply", [(2, 1), (1, 3)], {}),
     ("MatMul", [(2, 2, 3), (3, 4)], {}), ("MatMul", [(2, 3), (2, 3, 2)], {}),
     ("Reduce", [(2, 3, 4)], {"method": "mean", "axes": [2]}), ("Reduce", [(2, 3, 4)], {"method": "sum", "axes": [1, -1]}),
@@ -148,11 +158,17 @@ EXTRA: list[tuple[str, list, dict]] = [
     ("Take", [(2, 5)], {"axis": -1, "indices": [1, 2, 3]}), ("Take", [(3, 4)], {"axis": 1, "indices": [2, 2, 0, 1]}),
     ("Take", [(4, 2, 3)], {"axis": 2, "indices": [1, 0]}),
     ("Padding", [(2, 5, 4)], {"padding": [1, -1, 2, 0], "mode": "constant", "value": 0.0}),
+    ("Padding", [(2, 5)], {"padding": [2], "mode": "constant", "value": 0.5}), ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "constant", "value": 0.0}),
+    ("Padding", [(5,)], {"padding": [2], "mode": "constant", "value": 0.5}), ("Padding", [(5,)], {"padding": [2], "mode": "reflect"}),
+    ("Padding", [(5,)], {"padding": [2, 1], "mode": "replicate"}), ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "replicate"}), ("Padding", [(5,)], {"padding": [2, 1], "mode": "circular"}),
     ("Padding", [(2, 5)], {"padding": [2, 1], "mode": "reflect"}), ("Padding", [(2, 3, 4)], {"padding": [2, 1, 1, 0], "mode": "circular"}),
     ("Resize", [(2, 3, 4)], {"size": [5, 7], "mode": "bilinear", "align_corners": True}),
     ("Resize", [(2, 3)], {"size": [7], "mode": "nearest"}),
     ("Conv1D", [(2, 6)], {"weight": draw(3, 2, 2), "bias": draw(3), "padding": 1, "activation_name": "relu"}),
     ("Conv2D", [(2, 5, 4)], {"weight": draw(2, 2, 2, 2), "bias": draw(2), "padding": [2, 1, 0, 3], "stride": [1, 2]}),
+    ("Conv2D", [(2, 3, 4)], {"weight": draw(3, 2, 2, 3), "bias": draw(3), "padding": [2, 2, 1, 1]}),
+    ("Conv2D", [(2, 3, 4)], {"weight": draw(3, 2, 2, 3), "padding": [1, 2, 2, 1]}),
+    ("Conv3D", [(1, 3, 2, 4)], {"weight": draw(2, 1, 2, 2, 2), "padding": [1, 1, 2, 2, 0, 0]}),
     ("Conv3D", [(2, 3, 4, 3)], {"weight": draw(2, 1, 2, 2, 1), "groups": 2, "padding": [1, 1, 0, 0, 2, 2], "stride": [2, 1, 1]}),
     ("Conv2DTranspose", [(2, 3, 3)], {"weight": draw(2, 2, 2, 3), "bias": draw(2), "stride": 2, "padding": [1, 0], "output_padding": [1, 0], "dilation": [2, 1]}),
 ]  # fmt: skip
@@ -346,21 +362,186 @@ def _diagonal(it: Setting, jacobian: Tensor, z: Tensor, rule: str, param: float)
 
 
 @every
-def test_lrp_of_means(kind, dims, keys):
+@pytest.mark.parametrize("rule", [("simple", None), ("epsilon", 0.1), ("alpha_beta", 2.0), ("alpha_beta", 1.0)])
+def test_lrp_of_means(kind, dims, keys, rule):
     """Where the winner does not take all, a maximum is treated as the mean of its window."""
-    if not is_maximum(kind, keys):
+    if not is_maximum(kind, keys) or keys.get("winner_always"):
         return
     it = Setting(kind, dims, keys)
     with torch.no_grad():
-        found = it.layer.lrp(it.upper, it.at, LRPRule("simple", None, winner_takes_all=False))
-    if keys.get("ceil_mode") or "padding" in keys:  # zeros in a window: a share of the relevance stays
-        assert torch.isfinite(found[0]).all()
+        found = it.layer.lrp(it.upper, it.at, LRPRule(*rule, winner_takes_all=False))
+
+    def mean(x: Tensor) -> Tensor:
+        return means(x, kind, keys)
+
+    (x,) = it.xs
+    (windows,) = it.jacobians(mean, it.xs)
+    terms = windows * x.flatten(1).unsqueeze(1)
+    if rule[0] == "alpha_beta":
+        alpha = rule[1]
+        above = share(terms.clamp(min=0), mean(x.clamp(min=0)), it.upper)
+        below = share(terms.clamp(max=0), mean(x.clamp(max=0)), it.upper)
+        expected = alpha * above + (1 - alpha) * below
+    else:
+        z = away(mean(x), EPS if rule[0] == "simple" else rule[1])
+        expected = torch.einsum("kbo,boi->kbi", it.upper.flatten(2) / z.flatten(1), terms)
+    close(found, [expected.reshape(OUTPUTS, ROWS, *dims[0])], 1e-7)
+
+
+def means(x: Tensor, kind: str, keys: dict) -> Tensor:
+    """Take the mean over each window, zeros of the padding included."""
+    if kind == "GlobalPooling":
+        mean = x.flatten(2).mean(-1)
+        return mean.reshape(*mean.shape, *[1] * (x.dim() - 2)) if keys.get("keepdims") else mean
+    if kind == "AdaptivePooling":
+        return F.adaptive_avg_pool1d(x, keys["output_size"])
+    axes = x.dim() - 2
+    dilation = keys.get("dilation", 1)
+    if np.ptp(dilation) == 0 and np.max(dilation) == 1:
+        return average(axes)(x, keys)
+    kernel, strides, padding, dilation = (
+        [value] * axes if isinstance(value, int) else list(value)
+        for value in (keys["kernel_size"], keys.get("strides") or keys["kernel_size"], keys.get("padding", 0), dilation)
+    )
+    out = maximum(axes)(x, keys).shape[2:]
+    total = x.new_zeros((*x.shape[:2], *out))
+    for offset in itertools.product(*map(range, kernel)):
+        for place in itertools.product(*map(range, out)):
+            at = [p * s + o * d - q for p, s, o, d, q in zip(place, strides, offset, dilation, padding, strict=True)]
+            if all(0 <= a < n for a, n in zip(at, x.shape[2:], strict=True)):
+                total[(slice(None), slice(None), *place)] += x[(slice(None), slice(None), *at)]
+    return total / math.prod(kernel)
+
+
+@every
+def test_deeplift_of_means(kind, dims, keys):
+    """The same for DeepLift, scaled so that sums are kept, where differences do not cancel."""
+    if not is_maximum(kind, keys) or keys.get("winner_always"):
         return
-    got, due = found[0].flatten(2).sum(-1), it.upper.flatten(2).sum(-1)
-    close([got], [due], 1e-8)
-    windows = (it.jacobians(lambda x: _indicator(it, x), it.xs)[0] != 0).double()
-    terms = windows * it.xs[0].flatten(1).unsqueeze(1)
-    close(found, [share(terms, terms.sum(-1), it.upper).reshape(OUTPUTS, ROWS, *dims[0])], 1e-7)
+    it = Setting(kind, dims, keys)
+    with torch.no_grad():
+        found = it.layer.deeplift(it.upper, it.at, it.ref, DeepLiftRule("rescale", winner_takes_all=False))
+    x, ref = it.xs[0], it.refs[0]
+    (windows,) = it.jacobians(lambda v: means(v, kind, keys), it.xs)
+    factor = (it.at.output - it.ref.output) / means(x - ref, kind, keys)
+    expected = torch.einsum("kbo,boi->kbi", (it.upper * factor).flatten(2), windows)
+    close(found, [expected.reshape(OUTPUTS, ROWS, *dims[0])], 1e-7)
+
+
+@pytest.mark.parametrize(("dtype", "threshold"), [("double", 1e-5), ("float", 1e-2)])
+@pytest.mark.parametrize("beside", [0.0, 0.5, 0.99, 1.01, 1.5])
+def test_windows_that_nearly_cancel(dtype, threshold, beside):
+    """There DeepLift shares by the squares of the differences; elsewhere it divides by their mean."""
+    layers = [{"type": "MaxPooling1D", "name": "it", "kernel_size": 2}, {"type": "Flatten"}]
+    layer = Converter({"input_dim": [1, 2], "layers": layers}, dtype=dtype).model.layer("it")
+    ref, dx = np.array([0.5, 1.0]), np.array([1.0, 2 * beside * threshold - 1])
+    rows = torch.tensor(np.stack([ref + dx, ref])[:, None], dtype=DTYPES[dtype])
+    dx = (rows[0] - rows[1]).double().numpy()[0]
+    at, at_ref = layer.record(rows[:1]), layer.record(rows[1:])
+    with torch.no_grad():
+        found = layer.deeplift(torch.ones_like(at.output)[None], at, at_ref, DeepLiftRule("rescale", False))[0]
+    dy = 0.5  # the maximum was the second, 1, and is the first, 1.5
+    expected = dy * dx / (dx**2).sum() if beside < 1 else np.full(2, dy / dx.sum())
+    np.testing.assert_allclose(found.double().numpy().ravel(), expected, rtol=1e-9 if dtype == "double" else 1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["double", "float"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softmax"])
+@pytest.mark.parametrize("apart", [0.5, 1.0, 2.0])
+def test_rescale_at_the_threshold(dtype, activation, apart):
+    """As far apart as R's small number two values are still near: the derivative half-way counts (0 for a softmax)."""
+    layer = Converter(
+        {
+            "input_dim": [1],
+            "layers": [{"type": "Dense", "name": "it", "weight": [[1.0]], "activation_name": activation}],
+        },
+        dtype=dtype,
+    ).model.layer("it")
+    small = (1e-15 if dtype == "double" else 1e-6) * apart / 2
+    x, ref = (torch.tensor([[value]], dtype=DTYPES[dtype]) for value in (small, -small))
+    at, at_ref = layer.record(x), layer.record(ref)
+    with torch.no_grad():
+        found = layer.deeplift(torch.ones(1, 1, 1, dtype=x.dtype), at, at_ref, DeepLiftRule("rescale"))[0]
+    middle = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    function = {"relu": torch.relu, "tanh": torch.tanh, "softmax": lambda z: z.softmax(0)}[activation]
+    (derivative,) = torch.autograd.grad(function(middle), middle)
+    secant = (function(x[0]) - function(ref[0])) / (x[0] - ref[0])
+    assert activation != "relu" or float(secant) != float(derivative)
+    close([found[0, 0]], [derivative.to(x.dtype) if apart <= 1 else secant], 1e-6)
+
+
+@pytest.mark.parametrize("name", ["sparsemax", "softmax", "log_softmax"])
+@pytest.mark.parametrize("axis", [1, 2, -1, -2])
+def test_sums_over_an_axis_are_kept(name, axis):
+    """DeepLift through an activation that mixes the entries of an axis, by whichever number it is called."""
+    layers = [{"type": "Activation", "name": "it", "act_name": name, "act_params": {"dim": axis}}, {"type": "Flatten"}]
+    layer = Converter({"input_dim": [3, 4], "layers": layers}, dtype="double").model.layer("it")
+    x, ref = (torch.randn(5, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    at, at_ref = layer.record(x), layer.record(ref[:1])
+    upper = torch.randn(2, 5, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    (found,) = layer.deeplift(upper, at, at_ref, DeepLiftRule())
+    over = axis + 1 if axis > 0 else axis
+    got, due = (found * (x - ref[:1])).sum(over), (upper * (at.output - at_ref.output)).sum(over)
+    torch.testing.assert_close(got, due)
+    (here,) = layer.deeplift(upper, at, at, DeepLiftRule())
+    torch.testing.assert_close(here, layer.gradient(upper, at)[0])
+
+
+def layer_of(kind: str, dims: list, **keys: Any) -> Layer:
+    names = [f"input_{i + 1}" for i in range(len(dims))]
+    layers = [{"type": kind, "name": "it", "inputs": names, **keys}, {"type": "Flatten"}]
+    return Converter({"input_dim": dims, "layers": layers}).model.layer("it")
+
+
+EPSILON = "the rule epsilon does not hand on all relevance"
+
+
+@pytest.mark.parametrize(
+    ("layer", "rule", "reason"),
+    [
+        (layer_of("Dense", [(2,)], weight=draw(2, 2), bias=[0.0, 1.0]), LRPRule(), BIASES),
+        (layer_of("Dense", [(2,)], weight=draw(2, 2), bias=[0.0, 0.0]), LRPRule(), None),
+        (layer_of("Scale", [(2,)], shift=[0.0, 1.0]), LRPRule(), BIASES),
+        (layer_of("Scale", [(2,)], factor=[0.0, 1.0]), LRPRule(), None),
+        (layer_of("Scale", [(2,)], factor=[0.0, 1.0]), LRPRule("epsilon"), EPSILON),
+        (layer_of("Scale", [(2,)], shift=[0.0, 1.0]), LRPRule("pass"), None),
+        (layer_of("MatMul", [(2, 2), (2, 2)]), LRPRule(), None),
+        (layer_of("MatMul", [(2, 2), (2, 2)]), LRPRule("epsilon"), EPSILON),
+        (layer_of("MaxPooling1D", [(1, 4)], kernel_size=2), LRPRule("epsilon"), None),
+        (layer_of("MaxPooling1D", [(1, 4)], kernel_size=2), LRPRule("simple", None, False), None),
+        (layer_of("MaxPooling1D", [(1, 4)], kernel_size=2), LRPRule("epsilon", None, False), EPSILON),
+        (layer_of("GlobalPooling", [(1, 4)], method="max", winner_always=True), LRPRule("epsilon", None, False), None),
+        (layer_of("GlobalPooling", [(1, 4)], method="max"), LRPRule("epsilon", None, False), EPSILON),
+    ],
+)  # fmt: skip
+def test_why_relevance_may_be_lost(layer, rule, reason):
+    assert layer.lrp_loss(rule) == reason
+
+
+@pytest.mark.parametrize("winner_takes_all", [True, False])
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh", "softmax"])
+def test_why_contributions_may_be_lost(activation, skip, winner_takes_all):
+    rule = DeepLiftRule("rescale", winner_takes_all)
+    dense = layer_of("Dense", [(2,)], weight=draw(2, 2), activation_name=activation)
+    reason = dense.deeplift_loss(rule, skip_activation=skip)
+    assert (reason is not None) == (activation == "softmax" and not skip)
+    assert layer_of("Activation", [(2,)], act_name=activation).deeplift_loss(rule, skip_activation=skip) is None
+    for kind, keys in (("MaxPooling1D", {"kernel_size": 2}), ("GlobalPooling", {"method": "max"})):
+        reason = layer_of(kind, [(1, 4)], **keys).deeplift_loss(rule, skip_activation=skip)
+        assert (reason is not None) == winner_takes_all
+    always = layer_of("GlobalPooling", [(1, 4)], method="max", winner_always=True)
+    assert "as in R" in str(always.deeplift_loss(rule, skip_activation=skip))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dims", "keys"),
+    [("MatMul", [(2,), (2,)], {}), ("MatMul", [(2,), (2, 3)], {}), ("MatMul", [(3, 2), (2,)], {}),
+     ("GlobalPooling", [(4,)], {"method": "max"}), ("GlobalPooling", [(4,)], {"method": "average"})],
+)  # fmt: skip
+def test_what_has_too_few_axes_is_refused(kind, dims, keys):
+    with pytest.raises(SpecError, match="axes"):
+        layer_of(kind, dims, **keys)
 
 
 def _indicator(it: Setting, x: Tensor) -> Tensor:
@@ -414,3 +595,10 @@ def test_connection_weights(kind, dims, keys):
 def test_every_type_is_met():
     assert {kind for kind, _, _ in CASES} == set(LAYERS) == set(FORWARD)
     assert len(list(itertools.chain(EXTRA))) > len(LAYERS)
+
+
+def test_the_winner_takes_all_by_default():
+    """As in R."""
+    layer = layer_of("MaxPooling1D", [(1, 4)], kernel_size=2)
+    assert layer.deeplift_loss(DeepLiftRule()) == layer.deeplift_loss(DeepLiftRule(winner_takes_all=True)) is not None
+    assert layer.lrp_loss(LRPRule("epsilon")) == layer.lrp_loss(LRPRule("epsilon", winner_takes_all=True)) is None

@@ -31,7 +31,7 @@ SETTINGS = ("double", "double-grid", "float-grid")
 SIZES = ((1, 1), (1, 3), (3, 3))
 USUAL = ("linear", "relu", "tanh", "sigmoid", "leaky_relu", "softplus", "softmax")
 #: Every rule with the parameters to try; None is the default.
-LRP_RULES = {"simple": (None,), "epsilon": (None, 1e-6, 0.25), "alpha_beta": (None, 1.0, 2.0, -1.0)}
+LRP_RULES = {"simple": (None,), "epsilon": (None, 1e-6, 0.25), "alpha_beta": (None, 1.0, 0.0, 2.0, -1.0)}
 DEEPLIFT_RULES = ("rescale", "reveal_cancel")
 
 

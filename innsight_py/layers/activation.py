@@ -110,5 +110,4 @@ def sparsemax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int) -> Tens
 def _secant_below(a: Tensor, b: Tensor) -> Tensor:
     """Return ``(e^a - e^b) / (a - b)`` over the larger of ``e^a`` and ``e^b``; 1 where both are equal."""
     apart = torch.where(a == b, torch.zeros_like(a), (a - b).abs())
-    nonzero = torch.where(apart == 0, torch.ones_like(apart), apart)
-    return torch.where(apart == 0, torch.ones_like(apart), -torch.expm1(-nonzero) / nonzero)
+    return torch.where(apart == 0, torch.ones_like(apart), -torch.expm1(-apart) / apart)

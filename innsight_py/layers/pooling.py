@@ -102,14 +102,11 @@ class _DilatedMean(_Averaging):
         for n, m, k, s, p, d in zip(
             size, out, pooling.kernel_size, pooling.strides, pooling.padding, pooling.dilation, strict=True
         ):
-            sides = [p, max(0, (m - 1) * s + (k - 1) * d + 1 - n - p), *sides]
+            sides = [p, (m - 1) * s + (k - 1) * d + 1 - n - p, *sides]  # below 0: the end that no window reaches
         channels = x.shape[1]
         ones = x.new_ones((channels, 1, *pooling.kernel_size)) / math.prod(pooling.kernel_size)
         convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
-        sums = convolve(F.pad(x, sides), ones, None, pooling.strides, 0, pooling.dilation, channels)
-        for axis, m in enumerate(out):
-            sums = sums.narrow(2 + axis, 0, m)
-        return sums
+        return convolve(F.pad(x, sides), ones, None, pooling.strides, 0, pooling.dilation, channels)
 
 
 class _AdaptiveMean(_Averaging):

@@ -146,8 +146,6 @@ class Padding(Carrying):
         sides = self.padding * (2 * max(x.dim() - 2, 1)) if len(self.padding) == 1 else self.padding
         if self.mode == "constant":
             return F.pad(x, sides, value=self.value)
-        if x.dim() == 2:  # torch pads a table with copies only if it looks like a signal
-            return F.pad(x.unsqueeze(1), sides, mode=self.mode).squeeze(1)
         return F.pad(x, sides, mode=self.mode)
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:

@@ -1,0 +1,128 @@
+"""Mutants that change no number, with the reason: for each reason the modules, functions and changes.
+
+`mutants.py` skips them, says how many there are, and complains of those that are no longer met; with ``--known`` it
+runs them.
+"""
+
+from __future__ import annotations
+
+#: Reason: (module, function, change).
+REASONS: dict[str, list[tuple[str, str, str]]] = {
+    'A share of an exact zero: whatever it is divided by, what is handed on is 0.': [
+        ('layers/rules', 'alpha_beta_shares', '-1  ->  1'),
+        ('layers/rules', 'alpha_beta_shares', '1  ->  2 (3)'),
+        ('layers/normalization', '_Diagonal.lrp', '-1  ->  1'),
+        ('layers/normalization', '_Diagonal.lrp', '1  ->  2 (2)'),
+    ],
+    'A threshold of ours (R has none) hit exactly: both sides are as good.': [
+        ('layers/rules', 'window_slope', 'mean.abs() <= (1e-05 if mean.dtype == torch.float64 else 0.01) * size  ->  mean.abs() < (1e-05 if mean.dtype == torch.float64 else 0.01) * size'),
+    ],
+    'A shortcut where nothing is below zero: without it zeros are added.': [
+        ('layers/affine', 'Affine.signed_parts', 'x < 0  ->  x <= 0'),
+        ('layers/affine', 'Affine.signed_parts', '0  ->  1 (3)'),
+        ('layers/affine', 'Affine._alpha_beta', 'x < 0  ->  x <= 0'),
+        ('layers/affine', 'Affine._alpha_beta', '0  ->  1 (2)'),
+    ],
+    'A shortcut: the long way gives the same.': [
+        ('layers/linear', '_Convolution.__init__', '1  ->  2 (2)'),
+        ('layers/linear', '_Convolution.__init__', '2  ->  3 (2)'),
+        ('layers/linear', '_Convolution.__init__', '1  ->  2 (3)'),
+        ('layers/structure', 'Take.linear', 'first + count  ->  first - count'),
+        ('layers/base', 'sum_to', 'g.shape[i + 2] > 1  ->  g.shape[i + 2] >= 1'),
+        ('layers/base', 'sum_to', '1  ->  0 (2)'),
+        ('layers/base', 'align', 'x.dim() < rank  ->  x.dim() <= rank'),
+        ('methods/base', 'InterpretingMethod._finish.arrange', '4  ->  0'),
+        ('methods/deeplift', 'DeepSHAP.__init__', 'available > limit_ref  ->  available >= limit_ref'),
+        ('methods/deeplift', 'DeepSHAP._explain', 'len(some[0]) >= len(some_ref[0])  ->  len(some[0]) > len(some_ref[0])'),
+        ('methods/gradient', 'GradientBased._average', '1  ->  0 (3)'),
+        ('methods/path', 'IntegratedGradient._grid', '1  ->  2 (2)'),
+    ],
+    'An option of torch, numpy or shap without effect on what is asked for (a gradient that is thrown away, a momentum outside training, cuDNN, a stride along an axis of length 1, a size below 0).': [
+        ('layers/linear', '_Convolution.transpose', 'False  ->  True (3)'),
+        ('layers/normalization', 'BatchNorm.linear', '0.0  ->  1.0'),
+        ('methods/shap', 'SHAP.__init__', '1  ->  2 (2)'),
+        ('methods/shap', '_background_masker.Background', 'True  ->  False'),
+        ('layers/normalization', 'BatchNorm.linear', 'False  ->  True (2)'),
+        ('layers/pooling', '_WindowMean.transpose', '-2  ->  2'),
+        ('layers/pooling', '_WindowMean.transpose', '1  ->  2 (4)'),
+    ],
+    'Zeros that broadcast.': [
+        ('layers/pooling', '_Averaging._two_products', '2  ->  0'),
+    ],
+    'Any point would do: all that matters is that the entries are equal, or that the function is linear.': [
+        ('layers/pooling', '_Winner.pullback', 'g.new_ones(1, *self.input_dims[0])  ->  g.new_zeros(1, *self.input_dims[0])'),
+        ('layers/base', 'pull_linear', 'flat.new_zeros((len(flat), *dim))  ->  flat.new_ones((len(flat), *dim))'),
+    ],
+    'Never computed: every record of a maximum keeps its winners.': [
+        ('layers/pooling', '_Winner.pullback', '0  ->  1 (2)'),
+    ],
+    'Differences whose squares underflow: their shares are lost either way.': [
+        ('layers/pooling', '_Winner.deeplift', 'squares > 0  ->  squares >= 0'),
+    ],
+    "An axis 0 is the batch's, which is refused before.": [
+        ('layers/activation', 'Activation.deeplift', 'axis < 0  ->  axis <= 0'),
+        ('layers/activation', 'Activation.deeplift', '0  ->  1'),
+        ('layers/structure', 'Concatenate.pullback', 'self.axis < 0  ->  self.axis <= 0'),
+        ('layers/structure', 'Concatenate.pullback', '0  ->  1'),
+        ('layers/structure', 'Take.pullback', 'self.axis < 0  ->  self.axis <= 0'),
+        ('layers/structure', 'Take.pullback', '0  ->  1'),
+    ],
+    'How many rows travel together, which does not matter (`test_invariants.py`; `test_memory.py` and `test_engine.py` measure what it costs).': [
+        ('methods/deeplift', 'DeepSHAP._pairs', 'max(len(some[0]), len(some_ref[0]))  ->  min(len(some[0]), len(some_ref[0]))'),
+        ('methods/lrp', 'LRP.__init__', 'rows.stop - rows.start  ->  rows.stop + rows.start'),
+        ('methods/gradient', 'GradientBased._average', '0  ->  1'),
+        ('methods/gradient', 'GradientBased._average', '1  ->  0'),
+        ('methods/connection_weights', 'ConnectionWeights.__init__', '1  ->  2 (2)'),
+        ('methods/base', 'Walk.__init__', 'trace * self._dtype.itemsize  ->  trace / self._dtype.itemsize'),
+        ('methods/base', 'Walk.points_together', '1  ->  2'),
+        ('methods/base', 'Walk.points_together', 'min(TRACE_BYTES // self._trace_bytes, CACHE_BYTES // self._widest_bytes)  ->  max(TRACE_BYTES // self._trace_bytes, CACHE_BYTES // self._widest_bytes)'),
+        ('methods/base', 'Walk.points_together', 'TRACE_BYTES // self._trace_bytes  ->  TRACE_BYTES * self._trace_bytes'),
+        ('methods/base', 'Walk.points_together', 'CACHE_BYTES // self._widest_bytes  ->  CACHE_BYTES * self._widest_bytes'),
+        ('methods/base', 'Walk.row_chunks', 'math.ceil(rows / pieces)  ->  math.floor(rows / pieces)'),
+        ('methods/base', 'Walk.blocks', 'together >= n  ->  together > n'),
+        ('methods/shap', 'SHAP.__init__', '1  ->  2 (3)'),
+        ('methods/shap', 'SHAP.__init__', 'MASKED_BYTES // background.nbytes  ->  MASKED_BYTES * background.nbytes'),
+        ('methods/base', 'Walk.back', '1  ->  2'),
+        ('methods/base', 'Walk.back', 'CACHE_BYTES // (batch * self._widest_bytes)  ->  CACHE_BYTES * (batch * self._widest_bytes)'),
+    ],
+    'The progress bar.': [
+        ('methods/deeplift', 'DeepSHAP._pairs', 'len(some[0]) * len(some_ref[0]) / count  ->  len(some[0]) * len(some_ref[0]) * count'),
+        ('methods/deeplift', 'DeepSHAP._pairs', 'len(some[0]) * len(some_ref[0])  ->  len(some[0]) / len(some_ref[0])'),
+        ('methods/gradient', 'GradientBased._average', 'shape[0] * shape[1] / n  ->  shape[0] * shape[1] * n'),
+        ('methods/gradient', 'GradientBased._average', 'shape[0] * shape[1]  ->  shape[0] / shape[1] (2)'),
+        ('methods/gradient', 'GradientBased._average', '0  ->  1 (2)'),
+        ('methods/gradient', 'GradientBased._average', '1  ->  0 (2)'),
+        ('methods/base', 'Walk.__init__', '0.0  ->  1.0'),
+        ('methods/base', 'Walk.__enter__', 'if self._verbose:  ->  if not self._verbose:'),
+        ('methods/base', 'Walk.back', 'done / len(chunks)  ->  done * len(chunks)'),
+        ('methods/direct', '_shared', 'False  ->  True (2)'),
+        ('methods/shap', 'SHAP.__init__.explain', 'True  ->  False'),
+    ],
+    'A text of a message.': [
+        ('methods/deeplift', '_Rescaling._check_sums', '" (dtype=\'double\' has more digits)" if self.dtype == \'float\' else \'\'  ->  \'\' if self.dtype == \'float\' else " (dtype=\'double\' has more digits)"'),
+        ('methods/deeplift', '_Rescaling._check_sums', "self.dtype == 'float'  ->  self.dtype != 'float'"),
+        ('layers/operator', 'Operator._grad', "f' at {self.place}' if self.place else ''  ->  '' if self.place else f' at {self.place}'"),
+        ('methods/direct', '_read', '1  ->  0'),
+    ],
+    'Connection weights look at no activation, the last one included.': [
+        ('methods/connection_weights', 'ConnectionWeights.__init__', 'False  ->  True (2)'),
+    ],
+    'A default that is never taken: what is explained says its layout, or the argument is given.': [
+        ('methods/base', 'InterpretingMethod.__init__', 'True  ->  False'),
+    ],
+    'A limit of memory; what is refused, and with which number, is a message.': [
+        ('methods/shap', 'SHAP.__init__', '2 * features ** 2 > COALITIONS_BYTES  ->  2 * features ** 2 >= COALITIONS_BYTES'),
+        ('methods/shap', 'SHAP.__init__', '2  ->  3'),
+        ('methods/shap', 'SHAP.__init__', '2  ->  3 (2)'),
+        ('methods/lime', 'LIME.__init__', 'n_permutations * self._given[0].nbytes > ROWS_BYTES  ->  n_permutations * self._given[0].nbytes >= ROWS_BYTES'),
+    ],
+    'Other draws, as good: all of the background in another order, or a generator that is seeded again before it draws.': [
+        ('methods/shap', 'SHAP.__init__', 'self._available > limit_ref  ->  self._available >= limit_ref'),
+        ('methods/shap', 'SHAP.__init__', '0  ->  1 (2)'),
+    ],
+    'The last of 2^63 seeds.': [
+        ('methods/base', 'random_source', '1  ->  2'),
+    ],
+}  # fmt: skip
+
+KNOWN: dict[tuple[str, str, str], str] = {mutant: reason for reason, found in REASONS.items() for mutant in found}
