@@ -160,11 +160,11 @@ def test_no_more_rows_travel_together_than_asked(name, batch_size, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("what", ["CACHE_BYTES", "TRACE_BYTES"])
-def test_rows_that_do_not_fit_travel_alone(name, what, monkeypatch):
+@pytest.mark.parametrize(("what", "bytes_"), [("CACHE_BYTES", (1, 1)), ("TRACE_BYTES", 1)])
+def test_rows_that_do_not_fit_travel_alone(name, what, bytes_, monkeypatch):
     x = np.random.default_rng(2).standard_normal((4, 3))
     expected = CALLS[name](x, dtype="double").get_result()
-    monkeypatch.setattr(base, what, 1)
+    monkeypatch.setattr(base, what, bytes_)
     np.testing.assert_allclose(CALLS[name](x, dtype="double").get_result(), expected, rtol=1e-9)
 
 
