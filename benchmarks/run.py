@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -277,8 +278,11 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
             colour, style = styles[str(name).split()[0]]
             marker = "s" if "deeplift" in str(name) else "o"
             panel.loglog(line["size"], 1000 * line["seconds"], style, color=colour, marker=marker, label=name, ms=4)
+        sizes = sorted(set(part["size"]))
+        panel.set_xticks(sizes, [str(size) for size in sizes])
+        panel.minorticks_off()
         panel.set_xlabel(axis)
-        panel.grid(visible=True, which="both", alpha=0.2)
+        panel.grid(visible=True, alpha=0.3)
     figure.axes[0].set_ylabel("milliseconds")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
     figure.savefig(path, dpi=110)
@@ -351,7 +355,7 @@ def machine(threads: int) -> str:
     import shap
 
     return (
-        f"{cpu}, {threads} thread(s) of {torch.get_num_threads()}; Python {platform.python_version()}, "
+        f"{cpu}, {threads} thread(s) of {os.cpu_count()}; Python {platform.python_version()}, "
         f"torch {torch.__version__}, captum {captum.__version__}, shap {shap.__version__}"
     )
 
@@ -399,7 +403,7 @@ def main() -> None:
         pages += ["", "## Memory", "", "Peak of resident memory above the start; images of 64 x 64.", ""]
         pages += [markdown(memory())]
         (RESULTS / "README.md").write_text("\n".join(pages) + "\n")
-        (RESULTS / "machine.json").write_text(json.dumps({"machine": machine(options.threads[0])}, indent=1) + "\n")
+        (RESULTS / "machine.json").write_text(json.dumps({"machine": machine(options.threads[-1])}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

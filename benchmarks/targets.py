@@ -107,10 +107,14 @@ def readme_table(results: Path = RESULTS) -> str:
     for text, of, over, settings in SHOWN:
         for network, rows, outputs in settings:
             picked = [_pick(table, Target(of, over, 0, (network,), rows, outputs)) for table in tables]
-            ratios = " | ".join(f"{line['median'].item():.2g}" for line in picked)
+            ratios = " | ".join(_short(line["median"].item()) for line in picked)
             shown = NAMES.get(network, network.upper().replace("CNN", "CNN, ") + " px")
             lines.append(f"| {text} | {shown} | {rows} | {outputs} | {ratios} |")
     return "\n".join(lines)
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2f}" if ratio < 2 else f"{ratio:.1f}"
 
 
 def main() -> None:
