@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Tests that look at numbers.
 TESTS = [
     "every_layer", "layer_oracle", "numbers", "invariants", "golden_small", "golden_more", "golden_zoo", "engine",
-    "every_method", "residual", "agnostic", "direct", "torch_models", "torch_operators",
+    "every_method", "residual", "agnostic", "direct", "memory_layout", "torch_models", "torch_operators",
 ]  # fmt: skip
 #: Those that mutants of what runs at import meet: few, since each has to import everything anew.
 IMPORT_TESTS = ["every_layer", "layer_oracle", "every_method", "golden_small", "arguments", "residual"]

@@ -8,6 +8,40 @@ from __future__ import annotations
 
 #: Reason: (module, function, change).
 REASONS: dict[str, list[tuple[str, str, str]]] = {
+    'A start that is replaced before it is used, or a name that nobody reads.': [
+        ('methods/lime', 'LIME._explainer', '1  ->  2'),
+        ('methods/lime', 'LIME._explainer', '0  ->  1'),
+        ('methods/lime', 'LIME._explainer', '0  ->  1 (2)'),
+    ],
+    'What 0 is divided by.': [
+        ('methods/lime', 'gower_similarity', '1.0  ->  2.0'),
+    ],
+    'Any size below 0 is the one that is left, for numpy.': [
+        ('methods/lime', '_ridge_for_all_outputs.AllOutputs.fit', '1  ->  2 (2)'),
+    ],
+    'How images lie in memory, or how large chunks are: how long it takes, not what comes out.': [
+        ('layers/base', 'lay_out', '1  ->  2'),
+        ('layers/base', 'empty_like', 'if x.dim() < 4 or len(shape) < 4 or x.is_contiguous() or (not x.movedim(-3, -1).is_contiguous()):  ->  if not (x.dim() < 4 or len(shape) < 4 or x.is_contiguous() or (not x.movedim(-3, -1).is_contiguous())):'),
+        ('layers/base', 'empty_like', 'x.dim() < 4 or len(shape) < 4 or x.is_contiguous() or (not x.movedim(-3, -1).is_contiguous())  ->  x.dim() < 4 and len(shape) < 4 and x.is_contiguous() and (not x.movedim(-3, -1).is_contiguous())'),
+        ('layers/base', 'empty_like', 'x.dim() < 4  ->  x.dim() <= 4'),
+        ('layers/base', 'empty_like', '4  ->  5'),
+        ('layers/base', 'empty_like', '4  ->  0'),
+        ('layers/base', 'empty_like', 'len(shape) < 4  ->  len(shape) <= 4'),
+        ('layers/base', 'empty_like', '4  ->  5 (2)'),
+        ('layers/base', 'empty_like', '4  ->  0 (2)'),
+        ('layers/base', 'empty_like', 'not x.movedim(-3, -1).is_contiguous()  ->  x.movedim(-3, -1).is_contiguous()'),
+        ('layers/base', 'empty_like', '-3  ->  3'),
+        ('layers/base', 'empty_like', '3  ->  4'),
+        ('layers/base', 'empty_like', '3  ->  0'),
+        ('layers/base', 'empty_like', '-1  ->  1'),
+        ('layers/base', 'empty_like', '1  ->  2'),
+        ('layers/base', 'empty_like', '1  ->  0'),
+        ('methods/base', 'Walk.__init__', 'sizes.trace * itemsize  ->  sizes.trace / itemsize'),
+        ('methods/base', 'Walk.__init__', 'min(max(least, 8 * sizes.weights * itemsize), most)  ->  max(max(least, 8 * sizes.weights * itemsize), most)'),
+        ('methods/base', 'Walk.__init__', '8 * sizes.weights * itemsize  ->  8 * sizes.weights / itemsize'),
+        ('methods/base', 'Walk.__init__', '8  ->  9'),
+        ('methods/base', 'Walk.__init__', '8  ->  0'),
+    ],
     'A share of an exact zero: whatever it is divided by, what is handed on is 0.': [
         ('layers/rules', 'alpha_beta_shares', '-1  ->  1'),
         ('layers/rules', 'alpha_beta_shares', '1  ->  2 (3)'),
@@ -18,12 +52,11 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ('layers/rules', 'window_slope', 'mean.abs() <= (1e-05 if mean.dtype == torch.float64 else 0.01) * size  ->  mean.abs() < (1e-05 if mean.dtype == torch.float64 else 0.01) * size'),
     ],
     'A shortcut where nothing is below zero: without it zeros are added.': [
-        ('layers/affine', 'Affine.signed_parts', 'x < 0  ->  x <= 0'),
         ('layers/affine', 'Affine.signed_parts', '0  ->  1 (3)'),
-        ('layers/affine', 'Affine._alpha_beta', 'x < 0  ->  x <= 0'),
-        ('layers/affine', 'Affine._alpha_beta', '0  ->  1 (2)'),
     ],
     'A shortcut: the long way gives the same.': [
+        ('methods/base', '_joined', 'len(parts) > 1  ->  len(parts) >= 1'),
+        ('methods/base', '_joined', '1  ->  0'),
         ('layers/linear', '_Convolution.__init__', '1  ->  2 (2)'),
         ('layers/linear', '_Convolution.__init__', '2  ->  3 (2)'),
         ('layers/linear', '_Convolution.__init__', '1  ->  2 (3)'),
@@ -73,7 +106,6 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ('methods/gradient', 'GradientBased._average', '0  ->  1'),
         ('methods/gradient', 'GradientBased._average', '1  ->  0'),
         ('methods/connection_weights', 'ConnectionWeights.__init__', '1  ->  2 (2)'),
-        ('methods/base', 'Walk.__init__', 'trace * self._dtype.itemsize  ->  trace / self._dtype.itemsize'),
         ('methods/base', 'Walk.points_together', '1  ->  2'),
         ('methods/base', 'Walk.points_together', 'min(TRACE_BYTES // self._trace_bytes, self._cache_bytes // self._widest_bytes)  ->  max(TRACE_BYTES // self._trace_bytes, self._cache_bytes // self._widest_bytes)'),
         ('methods/base', 'Walk.points_together', 'TRACE_BYTES // self._trace_bytes  ->  TRACE_BYTES * self._trace_bytes'),

@@ -201,3 +201,9 @@ def test_lime_takes_two_permutations_but_not_one():
 def test_instances_without_values_are_refused(shape):
     with pytest.raises(ValueError, match="'data': expected instances with at least one value"):
         torch_grad(torch.nn.Linear(3, 1), np.zeros(shape))
+
+
+def test_each_row_has_draws_of_its_own():
+    x = np.random.default_rng(2).standard_normal((30, 3))
+    found = LIME(outputs, np.repeat(x[:1], 150, 0), data_ref=x, n_permutations=20, seed=1).get_result()
+    assert len(np.unique(found[..., 0], axis=0)) == 150
