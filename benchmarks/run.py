@@ -26,7 +26,7 @@ import models
 import numpy as np
 import pandas as pd
 import torch
-from targets import judge
+from targets import judge, summary
 from torch.utils.flop_counter import FlopCounterMode
 
 from innsight_py import Converter, run_deepshap, run_expgrad, run_intgrad, run_smoothgrad
@@ -381,7 +381,7 @@ def main() -> None:
         return
     warnings.simplefilter("ignore")
     RESULTS.mkdir(exist_ok=True)
-    pages = ["# Benchmarks", "", "Made by `nox -s benchmark`; ratios of times of the same round."]
+    pages: list[str] = []
     for threads in options.threads:
         text = machine(threads)
         torch.set_num_threads(threads)
@@ -402,7 +402,7 @@ def main() -> None:
         pages += ["", "## Growth", "", "![Time along each axis](growth.png)", "", markdown(linear(options.seconds))]
         pages += ["", "## Memory", "", "Peak of resident memory above the start; images of 64 x 64.", ""]
         pages += [markdown(memory())]
-        (RESULTS / "README.md").write_text("\n".join(pages) + "\n")
+        (RESULTS / "README.md").write_text("\n".join([summary().rstrip("\n"), *pages]) + "\n")
         (RESULTS / "machine.json").write_text(json.dumps({"machine": machine(options.threads[-1])}, indent=1) + "\n")
 
 

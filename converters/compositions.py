@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,28 @@ def broadcast_to(write: Writer, x: Value, shape: tuple[int, ...]) -> Value:
         if n != wanted:
             x = write.take(x, axis, [0] * wanted)
     return x
+
+
+def choose(write: Writer, mask: Tensor, x: Value, y: Value, shape: tuple[int, ...]) -> Value:
+    """Write entries of one value where a constant mask is true and of another elsewhere."""
+    size = math.prod(shape)
+    sides = [write.reshape(broadcast_to(write, side, shape), (1, size)) for side in (x, y)]
+    both = write.layer("Concatenate", sides, (1, 2 * size), axis=1)
+    picked = [i if chosen else size + i for i, chosen in enumerate(mask.expand(shape).flatten().tolist())]
+    return write.reshape(write.take(both, 1, picked), shape)
+
+
+def concatenate(write: Writer, tensors: Sequence[Any], axis: int, shape: tuple[int, ...]) -> Value:
+    """Write a concatenation; there may be constants among the parts."""
+    axis %= len(shape)
+    tensors = [t for t in tensors if not (isinstance(t, Tensor) and t.numel() == 0)]
+    parts = [t if isinstance(t, Value) else write.constant(t) for t in tensors]
+    if len(parts) == 1:
+        return parts[0]
+    if axis > 0 and shape[0] == 1:
+        return write.layer("Concatenate", parts, shape, axis=axis)
+    joined = write.layer("Concatenate", [write.whole(x) for x in parts], shape, axis=axis + 1)
+    return write.reshape(Whole(joined.layer, shape), shape)
 
 
 def _small(write: Writer, factor: Value | Tensor) -> Value | Tensor:
@@ -91,4 +114,4 @@ def standardized(
 
 def per_channel(values: Tensor | None, x: Value) -> Tensor | None:
     """Give factors or shifts, one a channel, the axes that they need to broadcast against an instance."""
-    return None if values is None else values.reshape(-1, *[1] * (len(x.dim) - 1))
+    return None if values is None else values.reshape(-1, *[1] * (len(x.shape) - 2))

@@ -1,15 +1,15 @@
 """The door for scikit-learn: multi-layer perceptrons, alone or at the end of a pipeline, and skorch's nets.
 
 A converted classifier computes ``predict_proba`` and a converted regressor ``predict``. Scaling steps before a
-perceptron are linear maps, as its first layer is: they are written into that layer, so that what is explained are the
-features as the user has them, in their own units, and no rule sees the scaled ones.
+perceptron or a net are layers of their own, marked as preparation: what is explained are the columns as the user has
+them, and methods that multiply by the input take the scaled ones.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,24 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from innsight_py._checks import describe
-from innsight_py.converters.reading import Run, Values
+from innsight_py.converters.preparation import MARK, keep_marks
+from innsight_py.converters.reading import Reading
+from innsight_py.converters.sklearn_tables import (
+    ENCODERS,
+    CannotEncodeError,
+    Table,
+    after_encoding,
+    flat_steps,
+    read_table,
+)
+from innsight_py.converters.torch import door as torch_door
+from innsight_py.converters.use import Use, dims_of, used
 from innsight_py.spec import SpecError
 
 _ESTIMATORS = "MLPClassifier, MLPRegressor, a skorch net, or a Pipeline that ends in one"
 _STEPS = (
-    "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, FunctionTransformer without a function, 'passthrough'"
+    "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, FunctionTransformer without a function, 'passthrough', "
+    "and before these ColumnTransformer, OneHotEncoder, OrdinalEncoder, SimpleImputer, KNNImputer"
 )
 _OTHERWISE = "'run_lime' and 'run_shap' explain any predictor."
 _ACTIVATIONS = {"identity": "linear"}  # others have the same name in a spec
@@ -37,9 +49,7 @@ _ACTIVATIONS = {"identity": "linear"}  # others have the same name in a spec
 _INVERSES = {np.exp: "exp", np.expm1: "expm1"}
 
 
-def read(
-    model: BaseEstimator, input_dim: tuple[tuple[int, ...], ...] | None
-) -> tuple[dict[str, Any], Run, Values | None]:
+def read(model: BaseEstimator, input_dim: tuple[tuple[int, ...], ...] | None, use: Use | None = None) -> Reading:
     """Write the model spec of a fitted estimator.
 
     Binary classifiers have one logistic output, for the second class; the spec has one node for each class, as
@@ -52,15 +62,14 @@ def read(
         TransformedTargetRegressor around these; a net of skorch, whose ``module_`` is read.
     input_dim : tuple of tuple of int, optional
         Shape of each input, for nets of skorch.
+    use : Use, optional
+        How it is used. The shapes of an example stand for `input_dim`.
 
     Returns
     -------
-    spec : dict
-        A model spec with names from ``feature_names_in_`` and ``classes_``, where the estimator has them.
-    run : callable
-        Predicts with the estimator, to compare the converted model with.
-    values : callable or None
-        Gives the values of a skorch net's layers.
+    Reading
+        The model spec, with names from ``feature_names_in_`` and ``classes_`` where the estimator has them; `run`
+        predicts with the estimator, `values` gives the values of a skorch net's layers.
 
     Raises
     ------
@@ -69,15 +78,20 @@ def read(
     ValueError
         If the estimator is not fitted, or has a step that cannot be converted.
     """
-    writer = _Writer(input_dim)
+    use = use or Use()
+    rows = use.rows() if input_dim is None and not isinstance(use.example, Mapping) else None
+    writer = _Writer(input_dim if rows is None else dims_of(rows, [not use.channels_first] * len(rows)))
     writer.write(model)
     spec: dict[str, Any] = {"layers": _folded(writer.layers)}
     if writer.input_names is not None:
         spec["input_names"] = writer.input_names
     if writer.net is not None:
-        return _with_net(spec, writer)
+        return used(_with_net(spec, writer), use)
     spec |= {"input_dim": [writer.features], "output_names": writer.output_names}
-    return spec, lambda inputs: _predict(model, inputs[0]), None
+    if writer.table is not None:
+        tail = after_encoding(model, writer.table, writer.taken)
+        return used(Reading(spec, lambda inputs: _predict(tail, inputs[0]), encoder=writer.table), use)
+    return used(Reading(spec, lambda inputs: _predict(model, inputs[0])), use)
 
 
 class _Writer:
@@ -90,15 +104,18 @@ class _Writer:
         self.input_names: list[str] | None = None
         self.output_names: list[str] | None = None
         self.net: Any = None  # of skorch
+        self.table: Table | None = None  # what encodes the data first
+        self.taken = 0  # steps of the pipeline that it has
         self.before: list[Any] = []  # what transforms the data first
 
     def write(self, model: Any) -> None:
         """Write the layers of an estimator."""
         name = type(model).__name__
-        self._take_names(model)
+        if not _begins_with_encoder(model):
+            self._take_names(model)
         if isinstance(model, Pipeline):
             *steps, (_, last) = model.steps
-            for title, step in steps:
+            for title, step in self._encode(flat_steps(steps)):
                 self._scale(title, step)
             self.write(last)
         elif hasattr(model, "best_estimator_"):
@@ -124,6 +141,29 @@ class _Writer:
             found = describe(model) if isinstance(model, str) else name
             raise TypeError(f"Argument 'model': expected {_ESTIMATORS}, got {found}. {_OTHERWISE}")
 
+    def _encode(self, steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Take encoders as a fixed first step, and return the steps after them."""
+        if self.layers or self.table is not None:
+            return steps
+        for title, step in steps:
+            if isinstance(step, ENCODERS):
+                _check_fitted(step, f"The step '{title}' ({type(step).__name__})")
+        try:
+            found = read_table(steps, _scaling)
+        except CannotEncodeError as error:
+            raise SpecError(
+                f"{error} cannot be converted, and an encoder comes after it or beside it. Steps that can be: "
+                f"{_STEPS}. {_OTHERWISE}"
+            ) from None
+        if found is None:
+            return steps
+        self.table, self.taken = found
+        self.features, self.input_names = len(self.table.names), list(self.table.names)
+        self.before.append(FunctionTransformer(self.table.scale))
+        if (self.table.factor != 1).any() or (self.table.shift != 0).any():
+            self.layers.append({**_scale(self.table.factor, self.table.shift), MARK: True})
+        return steps[self.taken :]
+
     def _take_names(self, model: Any) -> None:
         if self.input_names is None and hasattr(model, "feature_names_in_"):
             self.input_names = [str(name) for name in model.feature_names_in_]
@@ -141,7 +181,7 @@ class _Writer:
             raise SpecError(f"{place} cannot be converted. Steps that can be: {_STEPS}. {_OTHERWISE}")
         self._take_names(step)
         self.before.append(step)
-        self.layers += scaling
+        self.layers += [{**layer, MARK: True} for layer in scaling]
 
     def _perceptron(self, model: Any) -> None:
         hidden = _ACTIVATIONS.get(model.activation, model.activation)
@@ -178,6 +218,12 @@ class _Writer:
             )
         for layer in scaling[:1]:  # clipping is not undone
             self.layers.append(_scale(1 / layer["factor"], -layer["shift"] / layer["factor"]))
+
+
+def _begins_with_encoder(model: Any) -> bool:
+    """Tell whether names of columns are those of a table that is encoded first."""
+    inner = getattr(model, "best_estimator_", getattr(model, "regressor_", model))
+    return isinstance(inner, Pipeline) and any(isinstance(step, ENCODERS) for _, step in flat_steps(inner.steps[:-1]))
 
 
 def _check_fitted(model: Any, place: str | None = None) -> None:
@@ -220,18 +266,15 @@ def _scaling(step: Any) -> list[dict[str, Any]] | None:
 
 
 def _folded(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Write each scale into the dense layer after or before it, or the scale before it, and an activation likewise."""
+    """Write a scale into the scale before it, and scales and activations of a target into the dense layer before."""
     folded: list[dict[str, Any]] = []
     for layer in layers:
         kinds = (folded[-1]["type"] if folded else None, layer["type"])
         before = folded[-1] if folded else {}
         linear = before.get("activation_name") == "linear"
-        if kinds == ("Scale", "Dense"):
-            weight = np.asarray(layer["weight"], np.float64)
-            bias = layer["bias"] + weight @ before["shift"]
-            folded[-1] = {**layer, "weight": weight * before["factor"], "bias": bias}
-        elif kinds == ("Scale", "Scale"):
-            folded[-1] = _scale(before["factor"] * layer["factor"], before["shift"] * layer["factor"] + layer["shift"])
+        if kinds == ("Scale", "Scale"):
+            both = _scale(before["factor"] * layer["factor"], before["shift"] * layer["factor"] + layer["shift"])
+            folded[-1] = before | both
         elif kinds == ("Dense", "Scale") and linear:
             weight = before["weight"] * layer["factor"].reshape(-1, 1)
             folded[-1] = {**before, "weight": weight, "bias": before["bias"] * layer["factor"] + layer["shift"]}
@@ -257,12 +300,12 @@ def _predict(model: Any, x: Tensor) -> list[Tensor]:
     return [torch.from_numpy(np.ascontiguousarray(predicted)).reshape(len(x), -1)]
 
 
-def _with_net(spec: dict[str, Any], writer: _Writer) -> tuple[dict[str, Any], Run, Values | None]:
+def _with_net(spec: dict[str, Any], writer: _Writer) -> Reading:
     """Put the layers of a skorch net's module after the scaling that comes before it."""
-    from innsight_py.converters import torch as torch_door
-
     dims = writer.given or (None if writer.features is None else ((writer.features,),))
-    net_spec, net_run, values = torch_door.read(writer.net.module_, dims)
+    net = torch_door.read(writer.net.module_, dims)
+    net_spec, net_run = net.spec, net.run
+    assert net_run is not None
     before = "input_1"
     for i, layer in enumerate(spec["layers"], start=1):
         layer |= {"name": f"scaling_{i}", "inputs": [before]}
@@ -282,4 +325,6 @@ def _with_net(spec: dict[str, Any], writer: _Writer) -> tuple[dict[str, Any], Ru
                 x = step.transform(x)
         return net_run([torch.as_tensor(np.asarray(x), dtype=inputs[0].dtype), *inputs[1:]])
 
-    return net_spec | names | {"layers": spec["layers"] + net_spec["layers"]}, run, None if writer.before else values
+    whole = net_spec | names | {"layers": spec["layers"] + net_spec["layers"]}
+    keep_marks(whole["layers"], len(dims or ()), whole["outputs"])
+    return Reading(whole, run, None if writer.before else net.values, encoder=writer.table)

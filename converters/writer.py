@@ -1,15 +1,17 @@
-"""Writing the layers of a model: its values, and the layers that come of what is done to them.
+"""Writing the layers of a model. All doors for frameworks use this module.
 
-The doors for frameworks share this. A value has the shape of a single instance with an axis of 1 where the batch is, or
-with an axis of 1 wherever else the batch was merged into (`Value.shape`); a layer sees it without the 1 if that comes
-first (`Value.dim`). Axes of layers count the batch as 0, whether it has replaced an axis or stands before them all.
+A `Value` is what a layer (or an input) returns for one instance. Its shape has an axis of 1 for the batch: an RGB image
+is ``(1, 3, 32, 32)``. A model may move the batch to another axis, or merge it into one; the 1 then stands there.
+`Value.dim` is the shape that a layer sees: without the first axis, if that is the batch's.
+
+Axis 0 of a layer is always the batch. Axis 1 is the first axis of an instance.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,23 +46,30 @@ class Writer:
     def __init__(self) -> None:
         self.layers: list[dict[str, Any]] = []
         self.by_name: dict[str, dict[str, Any]] = {}
+        self._numbers: dict[str, int] = {}  # by name: the first number that may be free behind it
         self.anchor = Value("input_1", (1,))  # the model's first input
         self._name = "layer"
         self._place: str | None = None
+        self._origin: str | None = None
+        #: Activations that became a part of a layer: that layer, and all whose value was its value before.
+        self.merges: list[tuple[str, set[str]]] = []
 
-    def at(self, name: str, place: str | None) -> None:
-        """Say what the next layers are called, and where they come from."""
-        self._name, self._place = name, place
+    def at(self, name: str, place: str | None, origin: str | None = None) -> None:
+        """Say what the next layers are called, and where they come from: in words, and as a path of modules."""
+        self._name, self._place, self._origin = name, place, origin
 
     def add(self, keys: dict[str, Any], inputs: Sequence[str]) -> str:
         """Write a layer and return its name."""
         name = f"layer_{self._name}" if re.fullmatch(r"input_\d+", self._name) else self._name  # names of the inputs
-        unique, number = name, 2
+        unique, number = name, self._numbers.get(name, 2)
         while unique in self.by_name:
             unique, number = f"{name}_{number}", number + 1
+        self._numbers[name] = number
         layer = {**keys, "name": unique, "inputs": list(inputs)}
         if self._place is not None:
             layer["place"] = self._place
+        if self._origin is not None:
+            layer["origin"] = self._origin
         self.layers.append(layer)
         self.by_name[unique] = layer
         return unique
@@ -95,9 +104,10 @@ class Writer:
         Merge only where nothing else sees that layer's value, nor that of identities in between, and a softmax only
         where it ends the model.
         """
-        layer = self.by_name.get(x.layer)
+        layer, same = self.by_name.get(x.layer), {x.layer}
         while merge and layer is not None and layer["type"] == "Skipping":  # dropout: it makes no difference
             layer = self.by_name.get(layer["inputs"][0])
+            same.add("" if layer is None else layer["name"])
         if (
             merge
             and layer is not None
@@ -105,6 +115,9 @@ class Writer:
             and layer.get("activation_name", "linear") == "linear"
         ):
             layer["activation_name"], layer["activation_params"] = name, params
+            if self._origin is not None:
+                layer["activation_origin"] = self._origin
+            self.merges.append((layer["name"], same))
             return x
         return self.layer("Activation", [x], x.shape, act_name=name, act_params=params)
 
@@ -116,7 +129,7 @@ class Writer:
         given: dict[str, Any] = {}
         for key, constant in constants.items():
             if constant is not None:
-                given[key] = _for_instance(constant, len(Value("", shape).dim))
+                given[key] = for_instance(constant, len(Value("", shape).dim))
         return self.layer("Scale", [x], shape, **given)
 
     def constant(self, value: Tensor) -> Value:
@@ -211,6 +224,26 @@ class Writer:
         self.at("output", None)
         return self.add({"type": "Skipping"}, [x.layer])
 
+    def named(self, names: Mapping[str, tuple[str, int]], layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return the part of a spec that says which layer's value each name means.
+
+        Parameters
+        ----------
+        names : mapping
+            For each name the layer that had the value, and how many activations had been merged into layers then.
+        layers : sequence of dict
+            The layers of the spec; what other layers have is left out.
+        """
+        there = {layer["name"] for layer in layers}
+        found: dict[str, Any] = {}
+        for name, (layer, merges) in names.items():
+            merged = next((target for target, same in self.merges[merges:] if layer in same), None)
+            if merged in there:
+                found[name] = {"layer": merged, "before_activation": True}
+            elif merged is None and layer in there:
+                found[name] = layer
+        return found
+
     def needed(self, outputs: Sequence[str]) -> list[dict[str, Any]]:
         """Return the layers without those that no output needs."""
         needed = set(outputs)
@@ -246,7 +279,7 @@ def as_constant(value: Any) -> Tensor | None:
     return value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
 
 
-def _for_instance(constant: Tensor, rank: int) -> Tensor:
+def for_instance(constant: Tensor, rank: int) -> Tensor:
     """Drop the axis of 1 that stands for the batch, so that a constant broadcasts against an instance."""
     while constant.dim() > rank and constant.shape[0] == 1:
         constant = constant[0]
@@ -262,3 +295,14 @@ def each(value: int | Sequence[int], axes: int) -> list[int]:
     """Repeat a single number for every axis."""
     entries = [value] if isinstance(value, int) else list(value)
     return entries * axes if len(entries) == 1 else entries
+
+
+def folding(x: Value, axes: int) -> dict[str, int] | None:
+    """Return the keys of a layer that works on channels and `axes` axes behind them.
+
+    What is in the place of the batch there, and is not one instance alone, is folded into it. None for a value with
+    another number of axes.
+    """
+    if x.leads and len(x.dim) == axes + 1:
+        return {}
+    return {"folded": 1} if not x.leads and len(x.dim) == axes + 2 else None

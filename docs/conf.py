@@ -13,12 +13,14 @@ sys.path.insert(0, str(HERE))
 os.environ.setdefault("KERAS_BACKEND", "torch")  # of the kernels that run the vignettes
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm asks for widgets in notebooks
 
-import pages  # noqa: E402 (lies beside this file)
+import pages  # noqa: E402 (lies beside this file, as does the next)
+import rooms  # noqa: E402
 from numpydoc import xref  # noqa: E402
 
 import innsight_py  # noqa: E402
 
 pages.write(HERE / "generated")
+(HERE / "generated" / "rooms.svg").write_text(rooms.picture())
 
 project = "innsight_py"
 version = release = version_of("innsight_py")
@@ -34,7 +36,7 @@ source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}
 
 # -- executed pages ---------------------------------------------------------------------------------------------------
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # seconds a cell; on a machine that does something else as well
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
@@ -50,7 +52,7 @@ numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # but for names of ours: the site is read offline
 xref.DEFAULT_LINKS.clear()
 numpydoc_xref_aliases = {name: f"innsight_py.{name}" for name in innsight_py.__all__}
-numpydoc_xref_aliases |= {"Residual": "innsight_py.completeness.Residual"}
+numpydoc_xref_aliases |= {"Residual": "innsight_py.results.completeness.Residual"}
 numpydoc_xref_aliases |= {name.rpartition(".")[2]: f"innsight_py.{name}" for name in pages.PLOTS}
 default_role = "py:obj"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,25 +19,46 @@ from pydantic import ValidationError
 
 import innsight_py
 from innsight_py.cli import app as shell
-from innsight_py.cli import methods as found
+from innsight_py.cli import methods as arguments
 from innsight_py.cli import show
 from innsight_py.cli.errors import MEANING
 from innsight_py.converters import files
 from innsight_py.explanation import Explanation
-from innsight_py.spec_layers import LAYER_SPECS, LayerSpec
+from innsight_py.methods.registry import METHODS
+from innsight_py.methods.registry import RUNNERS as FUNCTIONS
+from innsight_py.spec.layers import LAYER_SPECS, LayerSpec
 
 ROOT = Path(__file__).parents[1]
-PLOTS = ("plots.matplotlib.Display", "plots.plotly.PlotlyDisplay", "plots.frame.PlotFrame")
+PLOTS = (
+    "plots.matplotlib.Display",
+    "plots.plotly.PlotlyDisplay",
+    "plots.text_display.TextDisplay",
+    "plots.frame.PlotFrame",
+)
+#: The pages of pictures that belong to a class.
+PICTURES = {
+    "Explanation": ("bars", "signals", "images", "volumes", "together", "text", "interactive"),
+    "plots.matplotlib.Display": ("bars", "signals", "images", "together"),
+    "plots.plotly.PlotlyDisplay": ("interactive",),
+    "plots.text_display.TextDisplay": ("text",),
+    "plots.frame.PlotFrame": ("bars", "images", "together"),
+}
 TITLES = {
     "models": "Models",
     "methods": "Methods",
     "direct": "Gradients without conversion",
     "results": "Results",
+    "bridges": "To and from other packages",
     "errors": "Errors",
+    "rules": "Rules of LRP",
+    "composites": "Composites of LRP",
+    "metrics": "Metrics",
     "pictures": "Pictures",
 }
+#: Functions that values and calls of other packages go through.
+BRIDGES = ("as_explanation", "explain_func")
 #: The function that makes an object of each method.
-RUNNERS = {found.class_of(name).__name__: function.__name__ for name, function in found.METHODS.items()}
+RUNNERS = {METHODS[name].__name__: function.__name__ for name, function in FUNCTIONS.items()}
 
 
 def write(folder: Path) -> None:
@@ -45,7 +67,6 @@ def write(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "_static").mkdir(parents=True)
     _plotly(folder / "_static")
-    (folder / "differences.inc").write_text(differences())
     (folder / "methods.inc").write_text(method_table())
     (folder / "files.inc").write_text(", ".join(f"`{name}`" for name in (*files.READERS, *files.LOADERS)) + "\n")
     (folder / "exit_codes.inc").write_text(
@@ -68,11 +89,6 @@ def _vignettes(folder: Path) -> None:
         (folder / path.name).write_text(path.read_text().replace("../docs/", "../"))
 
 
-def differences() -> str:
-    """Return what the README says of differences to R."""
-    return (ROOT / "README.md").read_text().partition("<!-- differences -->")[2].partition("<!-- /differences -->")[0]
-
-
 def _plotly(folder: Path) -> None:
     """Put plotly's script beside the pages, so that pictures need no network."""
     from plotly.offline import get_plotlyjs
@@ -86,13 +102,24 @@ def kinds() -> dict[str, list[str]]:
     made = {*RUNNERS.values(), "convert"}
     for name in (name for name in innsight_py.__all__ if name not in made):
         value: Any = getattr(innsight_py, name)
-        if isinstance(value, type) and issubclass(value, Exception):
+        if inspect.ismodule(value):
+            sorted_names[name] += [f"{name}.{each}" for each in value.__all__ if each not in ("Rule", "compare")]
+        elif isinstance(value, type) and issubclass(value, Exception):
             sorted_names["errors"].append(name)
         elif isinstance(value, type) and issubclass(value, Explanation):
             sorted_names["methods" if name in RUNNERS else "results"].append(name)
         else:
-            sorted_names["direct" if name.startswith("torch_") else "models"].append(name)
-    sorted_names["results"].append("completeness.Residual")
+            kind = (
+                "metrics"
+                if name == "compare"
+                else "bridges"
+                if name in BRIDGES
+                else "direct"
+                if name.startswith("torch_")
+                else "models"
+            )
+            sorted_names[kind].append(name)
+    sorted_names["results"].append("results.completeness.Residual")
     return {kind: sorted(names, key=str.casefold) for kind, names in sorted_names.items()}
 
 
@@ -101,7 +128,11 @@ def reference(folder: Path) -> str:
     folder.mkdir()
     lines = ["Reference", "=========", "", "Every example on these pages is run by the tests.", ""]
     for kind, names in {**kinds(), "pictures": list(PLOTS)}.items():
-        lines += [TITLES[kind], "-" * len(TITLES[kind]), "", ".. list-table::", "   :widths: auto", ""]
+        lines += [TITLES[kind], "-" * len(TITLES[kind]), ""]
+        if kind in innsight_py.__all__:
+            page = "" if kind == "metrics" else "; see :doc:`/lrp`"
+            lines += [f"In the module `innsight_py.{kind}`{page}.", ""]
+        lines += [".. list-table::", "   :widths: auto", ""]
         for name in names:
             also = f"`~innsight_py.{RUNNERS[name]}`, " if name in RUNNERS else ""
             also = "`~innsight_py.convert`, " if name == "Converter" else also
@@ -131,12 +162,32 @@ def _page(name: str) -> str:
     if name in RUNNERS:
         lines += ["What comes back is an `~innsight_py.Explanation`, with ``get_result``, ``plot``, ``plot_global``,"]
         lines += ["``summary`` and ``residual``.", ""]
+    shown_in = entries_with([entry for entry in (maker, last) if entry])
+    listed = " · ".join(f":doc:`/vignettes/{entry}`" for entry in shown_in)
+    examples = [f"In the :doc:`gallery </gallery>`: {listed}", ""]
+    if name in PICTURES:
+        examples = [f"Pages with examples: {' · '.join(f':doc:`/pictures/{page}`' for page in PICTURES[name])}", ""]
+        shown_in = examples
     kind = "exception" if isinstance(value, type) and issubclass(value, Exception) else "class"
     kind = kind if isinstance(value, type) else "function"
     members = [] if kind == "function" else ["   :members:"]
     if kind == "exception" or (kind == "class" and public_base(value) is not None):
         members.append("   :show-inheritance:")
-    return "\n".join([*lines, f".. auto{kind}:: innsight_py.{name}", *members, ""])
+    if value is Explanation:  # its pictures are in its base
+        members.append("   :inherited-members: Attributions")
+    return "\n".join([*lines, f".. auto{kind}:: innsight_py.{name}", *members, "", *(examples if shown_in else [])])
+
+
+def entries_with(names: list[str]) -> list[str]:
+    """Return the vignettes whose code calls one of some functions or classes, but for those that nearly all call."""
+    called = re.compile(rf"\b({'|'.join(map(re.escape, names))})\(")
+    code = {path.stem: _code(path) for path in sorted((ROOT / "vignettes").glob("*.md"))}
+    found = [name for name, text in code.items() if called.search(text)]
+    return found if len(found) < len(code) / 2 else []
+
+
+def _code(path: Path) -> str:
+    return "\n".join(re.findall(r"```{code-cell}\n(.*?)```", path.read_text(), re.DOTALL))
 
 
 def public_base(cls: type) -> type | None:
@@ -179,13 +230,13 @@ def _expected(kind: str, cls: type[LayerSpec], key: str) -> str:
 def method_table() -> str:
     """Write a row for each method: what it needs, and what its numbers sum to, as its class says."""
     lines = ["| method | what it is | needs | random |", "|---|---|---|---|"]
-    for name in found.METHODS:
-        cls = found.class_of(name)
+    for name in METHODS:
+        cls = METHODS[name]
         needs = {"x_ref": "a reference row", "data_ref": "reference rows", None: "nothing more"}
-        random = "yes" if "seed" in found.parameters(name) else "no"
-        reference_kind = needs[found.reference_argument(name)]
+        random = "yes" if "seed" in arguments.parameters(name) else "no"
+        reference_kind = needs[arguments.reference_argument(name)]
         link = f"{{py:obj}}`{cls.__name__} <innsight_py.{cls.__name__}>`"
-        lines.append(f"| {link} | {found.purpose(name)} | {reference_kind} | {random} |")
+        lines.append(f"| {link} | {arguments.purpose(name)} | {reference_kind} | {random} |")
     return "\n".join(lines) + "\n"
 
 

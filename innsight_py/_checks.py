@@ -13,17 +13,24 @@ import inspect
 import math
 import operator
 import os
+import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator, ConfigDict, PlainValidator, ValidationError, validate_call
+from pydantic import ConfigDict, PlainValidator, ValidationError, validate_call
 
-#: Counts above this are refused: nothing could be done so many times, and libraries count in 32 bits.
+from innsight_py._ambient import neutral
+from innsight_py._errors import caller, explained, see, with_section
+from innsight_py._foreign import what_it_is_here
+
+#: Larger counts are refused, because libraries store counts as 32-bit integers.
 LARGEST_COUNT = 2**31 - 1
 
 P = ParamSpec("P")
@@ -43,8 +50,12 @@ def describe(value: object) -> str:
         return f"a torch tensor of shape {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    if value is None:
-        return "None"
+    if value is None or isinstance(value, torch.dtype):
+        return str(value)
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    if inspect.isroutine(value):
+        return f"the function {getattr(value, '__qualname__', value)}"
     if isinstance(value, bool | int | float | str):
         text = repr(value)
         return text if len(text) <= 60 else text[:57] + "..."
@@ -57,10 +68,18 @@ def describe(value: object) -> str:
     return f"an object of class {type(value).__module__}.{type(value).__qualname__}"
 
 
+#: The longest word, and the largest number of words, that are compared with an unknown one: comparing takes time.
+_LONGEST_WORD, _CANDIDATES = 100, 1000
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """End a sentence, with ``"; did you mean 'weight'?"`` when `word` looks like a typo of a known word."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.7)
-    return f"; did you mean '{close[0]}'?" if close else "."
+    if len(word := str(word)) > _LONGEST_WORD:
+        return "."
+    names = [str(name) for name in islice(known, _CANDIDATES)]
+    by_lower = {name.lower(): name for name in names if len(name) <= _LONGEST_WORD}
+    close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.7)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else "."
 
 
 def _flag(value: object) -> bool:
@@ -70,11 +89,22 @@ def _flag(value: object) -> bool:
 
 
 def warn(message: str) -> None:
-    """Warn of something, at the line outside of this package that is responsible."""
+    """Warn of something, at the line outside of this package that is responsible; the message gets its address."""
+    message = with_section(message, caller())
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
+    _SAID.count = warnings_said() + 1
     warnings.warn(message, UserWarning, stacklevel=level)
+
+
+_SAID = threading.local()
+
+
+def warnings_said() -> int:
+    """Return how often this package has warned in this thread, shown or not."""
+    count: int = getattr(_SAID, "count", 0)
+    return count
 
 
 def _is_ours(module: str) -> bool:
@@ -188,17 +218,6 @@ Device = Annotated[str | torch.device | None, PlainValidator(_device)]
 Seed = Annotated[int | torch.Generator | None, PlainValidator(_seed)]
 
 
-def instance_of(cls: type) -> BeforeValidator:
-    """Return a validator that refuses everything that is not a `cls`, naming what came."""
-
-    def check(value: object) -> object:
-        if not isinstance(value, cls):
-            raise WrongTypeError(f"a {cls.__name__}")
-        return value
-
-    return BeforeValidator(check)
-
-
 def _expected(error: Mapping[str, Any]) -> tuple[str, bool]:
     """Return what was expected by a failed check and whether the type was wrong."""
     cause = error.get("ctx", {}).get("error")
@@ -212,30 +231,60 @@ def _expected(error: Mapping[str, Any]) -> tuple[str, bool]:
     return message, error["type"].endswith(("_type", "_of"))
 
 
-def _raise_first(error: ValidationError, signature: inspect.Signature, caller: str) -> None:
-    first = error.errors(include_url=False)[0]
+def _raise_first(error: ValidationError, signature: inspect.Signature, function: str) -> None:
+    errors = error.errors(include_url=False)
+    # An unknown argument explains a missing one: it has the name that another package gives it.
+    first = next((one for one in errors if one["type"] == "unexpected_keyword_argument"), errors[0])
     known = [name for name in signature.parameters if name not in ("self", "cls")]
     place = first["loc"][0] if first["loc"] else ""
-    name = known[place - 1] if isinstance(place, int) and 0 < place <= len(known) else str(place)
+    by_place = list(signature.parameters)
+    name = by_place[place] if isinstance(place, int) and place < len(by_place) else str(place)
     if first["type"] == "unexpected_keyword_argument":
-        raise TypeError(
-            f"{caller} has no argument '{name}'{suggestion(name, known)} It takes: {', '.join(known)}."
-        ) from None
+        raise TypeError(_unknown(function, name, known)) from None
     if first["type"] in ("missing_argument", "missing_keyword_only_argument", "missing_positional_only_argument"):
-        raise TypeError(f"{caller} needs the argument '{name}'.") from None
+        needed = [name for name in known if signature.parameters[name].default is inspect.Parameter.empty]
+        raise TypeError(f"{function} needs the argument '{name}': {function}({', '.join(needed)}).") from None
     if first["type"] == "unexpected_positional_argument":
         raise TypeError(
-            f"{caller} was given too many positional arguments; arguments after the data are passed by name."
+            f"{function} was given too many positional arguments; arguments after the data are passed by name."
         ) from None
     if first["type"] == "multiple_argument_values":
-        raise TypeError(f"{caller} was given the argument '{name}' twice.") from None
+        raise TypeError(f"{function} was given the argument '{name}' twice.") from None
     expected, wrong_type = _expected(first)
     message = f"Argument '{name}': expected {expected}, got {describe(first['input'])}."
+    if name in _ADVICE:
+        message = _ADVICE[name](message, first["input"])
     raise (TypeError if wrong_type else ValueError)(message) from None
 
 
+def _unknown(function: str, name: str, known: list[str]) -> str:
+    takes = f"It takes: {', '.join(known)}."
+    here = what_it_is_here(name, known)
+    if here is not None:
+        return see("names-of-other-packages", f"{function} has no argument '{name}'; {here}. {takes}")
+    return f"{function} has no argument '{name}'{suggestion(name, known)} {takes}"
+
+
+def _converter_advice(message: str, value: object) -> str:
+    if _axes(value):
+        return see("converter-first", f"{message} The converter comes first, then the data.")
+    return see(
+        "converter-first",
+        f"{message} Make one of the model first: converter = Converter(model, input_dim=...), and give that.",
+    )
+
+
+def _dtype_advice(message: str, value: object) -> str:
+    own = {"64": "double", "32": "float"}.get(re.sub(r"\D", "", getattr(value, "__name__", str(value))))
+    return message if own is None else f"{message} Write dtype='{own}'."
+
+
+#: What else to say of a wrong value, by the name of the argument.
+_ADVICE: dict[str, Callable[[str, object], str]] = {"converter": _converter_advice, "dtype": _dtype_advice}
+
+
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Enforce the annotations of `function` on every call.
+    """Enforce the annotations of `function` on every call, which does not depend on what a caller has switched on.
 
     Raises
     ------
@@ -246,19 +295,26 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     """
     validated: list[Callable[P, R]] = []  # built on first use: annotations may name things defined later
     signature = inspect.signature(function)
-    caller = function.__qualname__.removesuffix(".__init__")
+    name = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
+    @explained
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not validated:
-            config = ConfigDict(arbitrary_types_allowed=True, strict=True)
-            validated.append(validate_call(config=config)(function))
+            validated.append(_validating(function))
         try:
-            # Also within a caller's inference mode: what is built there could not be differentiated later.
-            with torch.inference_mode(False):
+            with neutral():
                 return validated[0](*args, **kwargs)
         except ValidationError as error:
-            _raise_first(error, signature, caller)
+            _raise_first(error, signature, name)
             raise
 
     return wrapper
+
+
+def _validating(function: Callable[P, R]) -> Callable[P, R]:
+    """Let pydantic validate a function.
+
+    For good it keeps the names that its caller has. This function has none; the wrapper would have those of a call.
+    """
+    return validate_call(config=ConfigDict(arbitrary_types_allowed=True, strict=True))(function)

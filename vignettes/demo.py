@@ -66,7 +66,9 @@ def main() -> None:
     print("What is left to look at:")
     print(f"  all {sum(map(len, frames.values())):,} values of the three methods   {OUT.resolve()}")
     print(f"  a picture of three penguins, one of each species   {PICTURE.resolve()}")
-    print(f"  an interactive page of all penguins; open it in a browser   {PAGE.resolve().as_uri()}")
+    size = f"{PAGE.stat().st_size / 1e6:.1f} MB"
+    print(f"  an interactive page, on which you can mark every penguin ({size}); open it in a browser")
+    print(f"    {PAGE.resolve().as_uri()}")
 
 
 def leave_pictures(result: Explanation, species: pd.Categorical) -> None:
@@ -75,7 +77,8 @@ def leave_pictures(result: Explanation, species: pd.Categorical) -> None:
     nodes = list(range(len(species.categories)))
     result.plot(first_of_each, output_idx=nodes).save(PICTURE, dpi=120)
     result.plot_global(
-        output_idx=nodes, preprocess_fun=lambda values: values, ref_data_idx=0, as_plotly=True,
+        output_idx=nodes, preprocess_fun=lambda values: values, ref_data_idx=0, individual_max=len(species),
+        as_plotly=True,
     ).save(PAGE)  # fmt: skip
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
+
+from innsight_py._text import printable
 
 __all__ = ["main"]
 
@@ -15,7 +18,10 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command; what `innsight-py` on the command line calls."""
     try:
-        from innsight_py.cli.app import app
+        if sys.argv[1:] in ([], ["-h"], ["--help"], ["--version"]):  # in a moment, without torch
+            app = importlib.import_module("innsight_py.cli.front").front()
+        else:
+            app = importlib.import_module("innsight_py.cli.app").app
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
@@ -37,7 +43,8 @@ def _run(app: object) -> int:
         if "NoArgsIsHelp" in type(error).__name__:
             error.show()  # type: ignore[attr-defined]
         else:
-            print(f"innsight-py: error: {' '.join(error.format_message().split())} (--help helps)", file=sys.stderr)
+            usage = importlib.import_module("innsight_py.cli.usage")
+            print(f"innsight-py: error: {usage.usage_text(error.format_message())}", file=sys.stderr)
         return int(getattr(error, "exit_code", 2))
 
 
@@ -56,4 +63,4 @@ def _pipes() -> Iterator[None]:
 
 
 def _in_one_line(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"innsight-py: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"innsight-py: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -13,20 +12,24 @@ import typer
 from innsight_py._checks import suggestion
 from innsight_py.cli import methods as found
 from innsight_py.cli import output, show
-from innsight_py.cli.data import Loaded, load, named_by_table
-from innsight_py.cli.errors import MEANING, Exit, say, step
-from innsight_py.converter import Converter
+from innsight_py.cli.data import ARRAYS, IMAGES, TABLES, Loaded, load, named_by_table
+from innsight_py.cli.errors import Exit, say, step
+from innsight_py.cli.front import CODES, make_app
+from innsight_py.cli.parts import Engine, Parts, Run, check_alone, explain_parts
+from innsight_py.cli.texts import read_columns, read_dims, read_nodes, read_pixels, read_rows
+from innsight_py.cli.usage import REFERENCES, check_order, check_reference, meant
 from innsight_py.converters.files import LOADERS, READERS
-from innsight_py.names import read_names
+from innsight_py.explanation import Explanation
+from innsight_py.inputs.targets import PREDICTED
+from innsight_py.methods.registry import METHODS
+from innsight_py.model.converter import Converter, with_names
+from innsight_py.results.notes import unexplained
 
-_CODES = "Exit codes: 0 it worked" + "".join(f"; {code.value} {meaning}" for code, meaning in MEANING.items()) + "."
 _MODELS = f"The model: a file that ends in one of {', '.join((*READERS, *LOADERS))}. Nothing in it is run."
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CODES,
-)  # fmt: skip
+DATA_FILES = (*TABLES, *ARRAYS, *IMAGES)
+app = make_app()
 
-Method = enum.Enum("Method", {name: name for name in found.METHODS})  # type: ignore[misc]
+Method = enum.Enum("Method", {name: name for name in METHODS})  # type: ignore[misc]
 
 
 _DEFAULT = Method("deeplift")
@@ -42,6 +45,12 @@ class Picture(enum.StrEnum):
     """What a picture shows."""
 
     auto, instances, together = "auto", "instances", "global"
+
+
+class Target(enum.StrEnum):
+    """Which outputs are explained where none is named."""
+
+    auto, predicted, first = "auto", "predicted", "first"
 
 
 class Precision(enum.StrEnum):
@@ -68,31 +77,7 @@ OutputNames = Annotated[
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the whole traceback of an error.")]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(version("innsight_py"))
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
-) -> None:
-    """Explain neural networks: which input made the network say what it said, and by how much.
-
-    Three commands, to be used in this order:
-
-    * `innsight-py inspect model.keras` — what is in the model, and which methods can explain it
-
-    * `innsight-py methods` — which methods there are
-
-    * `innsight-py explain model.keras data.csv --method deeplift --plot out.html` — do it
-
-    Results go to stdout, all else to stderr.
-    """
-
-
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 def explain(
     model: ModelPath,
     data: Annotated[
@@ -111,9 +96,21 @@ def explain(
         typer.Option("--output-label", "-l", metavar="LABEL", help="Explain this output; may be repeated."),
     ] = None,
     output_idx: Annotated[
-        list[int] | None,
-        typer.Option("--output-idx", "-i", metavar="N", help="The same by number, counted from 0. Default: first ten."),
+        list[str] | None,
+        typer.Option(
+            "--output-idx",
+            "-i",
+            metavar="N",
+            help="The same by number, counted from 0; of an output with several axes `3,10,12`, channels first.",
+        ),
     ] = None,
+    target: Annotated[
+        Target,
+        typer.Option(
+            help="Which outputs, where none is named: `predicted`, the largest of each row; `first`, the first ten. "
+            "`auto`: the predicted one of a classifier (its outputs are probabilities, or have names), else the first."
+        ),
+    ] = Target.auto,
     output_names: OutputNames = None,
     reference: Annotated[
         str | None,
@@ -121,8 +118,9 @@ def explain(
             "--reference",
             "-r",
             metavar="REF",
-            help="What instances are compared with: `zeros`, `mean` or `median` of the data, `data` (all rows; only "
-            "methods that take rows), or a file like DATA.",
+            help="What instances are compared with: `mean` or `median` of the data, `zeros`, `center` (what the "
+            "model's scaler maps to 0), `data` (all rows; only methods that take rows), or a file like DATA. Default: "
+            "`center` of a model that has one, else `zeros`; of `lime` and `shap` the data.",
         ),
     ] = None,
     rows: Annotated[
@@ -172,6 +170,30 @@ def explain(
             help="All values: .csv, .parquet, .json (a row each), .npz (arrays), or `-` for CSV to stdout.",
         ),
     ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="More rows than memory: read DATA (files of Parquet, CSV or Arrow, quoted globs as 'x/*.parquet', "
+            "or a folder of images) part by part, and write the explanations to this folder. The options from here to "
+            "`--max-errors` are for it. Needs `innsight_py[datasets]`.",
+        ),
+    ] = None,
+    engine: Annotated[Engine, typer.Option(help="This machine, or a cluster of Ray.")] = Engine.local,
+    workers: Annotated[int, typer.Option(min=1, help="As many processes explain.")] = 1,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--no-resume", help="Go on with what is in the folder, or refuse one with parts."),
+    ] = True,
+    id_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column that names the rows. Default: their numbers.")
+    ] = None,
+    parts: Annotated[
+        Parts, typer.Option(help="A column a feature, a list a row, or a line a value. `auto`: as the inputs are.")
+    ] = Parts.auto,
+    max_errors: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Stop when more rows than these go wrong. Default: never.")
+    ] = None,
     progress: Annotated[
         bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr. Default: on a terminal.")
     ] = None,
@@ -185,29 +207,42 @@ def explain(
 
     * `innsight-py explain penguins.keras penguins.csv --output-names Adelie,Chinstrap,Gentoo -l Adelie -r mean -p out.html`
 
-    * `innsight-py explain net.pt2 photo.png -m lrp -s rule_name=epsilon --pixels -1,1 -p photo_lrp.png`
+    * `innsight-py explain net.pt2 photo.png -m lrp -s rule_name=epsilon_plus --pixels -1,1 -p photo_lrp.png`
 
-    * `innsight-py explain nn.rds iris.csv -m cw -o - | sort -t, -k5 -g | tail`
+    * `innsight-py explain model.onnx 'claims/*.parquet' --output-dir explained/ -m deeplift --engine ray --workers 4 --resume`
+
+    * `innsight-py explain nn.rds iris.csv -m cw -o - | sort -t, -k6 -g | tail`
     """  # noqa: E501 (a command is one line)
     name = method.value
     with step(Exit.USAGE, traceback):
         chosen = found.read_settings(name, setting or [])
-        low_high = _pixels(pixels)
-        wanted = _columns(columns)
+        nodes = read_nodes(output_idx)
+        low_high = read_pixels(pixels)
+        wanted = read_columns(columns)
+        check_order(model, data, (*READERS, *LOADERS), DATA_FILES)
+        check_reference(reference, DATA_FILES)
+        run = None if output_dir is None else Run(output_dir, engine, workers, resume, max_errors, id_column, parts)
+        check_alone(run, {"--rows": rows, "--plot": plot, "--result": result})
         if result is not None:
             output.check_result(result)
         if plot is not None:
             output.check_picture(plot)
     converter = _convert(model, input_dim, output_names, traceback)
+    if run is not None:
+        _explain_parts(
+            run, converter, name, data, reference, wanted, low_high, layout, chosen, progress, traceback,
+            output_label, nodes, target, dtype,
+        )  # fmt: skip
+        return
     with step(Exit.DATA, traceback):
         loaded = load(data, converter, wanted, low_high, layout.value)
         names = named_by_table(converter, loaded)
         if names is not None:
-            converter.input_names = read_names(names, converter.input_dim, "input_names")
+            converter = with_names(converter, names)
         basis: Loaded | str | None = reference
-        if reference is not None and reference not in ("zeros", "mean", "median", "data"):
+        if reference is not None and reference not in REFERENCES:
             basis = load([Path(reference)], converter, wanted, low_high, layout.value)
-        selected = loaded if rows is None else loaded.take(_rows(rows, loaded.rows))
+        selected = loaded if rows is None else loaded.take(read_rows(rows, loaded.rows))
     with step(Exit.METHOD, traceback):
         arguments = found.arguments(name, loaded, basis) | chosen
         if found.needs_data(name, chosen):
@@ -215,14 +250,43 @@ def explain(
         if "dtype" in found.parameters(name):
             arguments["dtype"] = dtype.value
         arguments["verbose"] = progress
-        explanation = found.METHODS[name](
-            converter, output_label=_per_layer(output_label, converter), output_idx=output_idx, **arguments
+        if "data" in arguments:
+            arguments["data_names"] = selected.names
+            arguments["target"] = _target(target, output_label, nodes, converter)
+        explanation: Explanation = METHODS[name](
+            converter, output_label=_per_layer(output_label, converter), output_idx=nodes, **arguments
         )
+        note = unexplained(explanation)
+        if note is not None:
+            say(note.replace("target='predicted'", "--target predicted"))
     with step(Exit.OUTPUT, traceback):
         _write(explanation, plot, plot_kind, result)
 
 
-def _write(explanation: Any, plot: Path | None, plot_kind: Picture, result: str | None) -> None:
+def _target(target: Target, label: list[str] | None, idx: Any, converter: Converter) -> str | None:
+    """Return the target where no output is named: the predicted one of a classifier, or what was asked for."""
+    named = label is not None or idx is not None
+    wants = target == Target.predicted or (target == Target.auto and not named and found.is_classifier(converter))
+    return PREDICTED if wants else None
+
+
+def _explain_parts(
+    run: Run, converter: Converter, name: str, data: list[Path], reference: str | None, columns: list[str] | None,
+    pixels: tuple[float, float], layout: Layout, chosen: dict[str, Any], progress: bool | None, traceback: bool,
+    output_label: list[str] | None, output_idx: Any, target: Target, dtype: Precision,
+) -> None:  # fmt: skip
+    """Explain a data set, with the arguments that were given."""
+    with step(Exit.METHOD, traceback):
+        nodes = {
+            "output_label": _per_layer(output_label, converter), "output_idx": output_idx,
+            "target": _target(target, output_label, output_idx, converter),
+            "dtype": dtype.value if "dtype" in found.parameters(name) else None,
+        }  # fmt: skip
+        arguments = chosen | {key: value for key, value in nodes.items() if value is not None}
+    explain_parts(run, converter, name, data, reference, columns, pixels, layout.value, arguments, progress, traceback)
+
+
+def _write(explanation: Explanation, plot: Path | None, plot_kind: Picture, result: str | None) -> None:
     if plot is not None:
         say(f"{plot}: {output.write_picture(explanation, plot, plot_kind.value)}")
     if result is not None:
@@ -230,10 +294,13 @@ def _write(explanation: Any, plot: Path | None, plot_kind: Picture, result: str 
         if result != "-":
             say(f"{result}: all values")
     if plot is None and result is None:
-        typer.echo(explanation.summary().to_string(index=False))
+        summary = explanation.summary()
+        typer.echo(summary.to_string(index=False))
+        if "note" in summary.attrs:
+            say(summary.attrs["note"])
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 def inspect(
     model: ModelPath,
     input_dim: Dims = None,
@@ -246,7 +313,7 @@ def inspect(
     typer.echo(show.model_json(converter) if json else show.model_text(converter))
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 def methods(
     method: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Tell more of this one.")] = None,
 ) -> None:
@@ -255,54 +322,17 @@ def methods(
         typer.echo(show.methods_text())
         return
     with step(Exit.USAGE, False):
-        if method not in found.METHODS:
-            raise ValueError(f"there is no method '{method}'{suggestion(method, found.METHODS)}")
+        if method not in METHODS:
+            raise ValueError(f"there is no method '{method}'{meant(method, METHODS)}")
         typer.echo(show.method_text(method))
 
 
 def _convert(model: Path, input_dim: str | None, output_names: str | None, traceback: bool) -> Converter:
     with step(Exit.USAGE, traceback):
-        dims = _dims(input_dim)
+        dims = read_dims(input_dim)
     names = None if output_names is None else [name.strip() for name in output_names.split(",")]
     with step(Exit.MODEL, traceback):
         return Converter(model, input_dim=dims, output_names=names)
-
-
-def _dims(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        shapes = [tuple(int(n) for n in part.split(",")) for part in text.split(";")]
-    except ValueError:
-        raise ValueError(f"--input-dim {text}: expected whole numbers such as 3,32,32.") from None
-    return shapes if len(shapes) > 1 else shapes[0]
-
-
-def _pixels(text: str) -> tuple[float, float]:
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        raise ValueError(f"--pixels {text}: expected two numbers such as 0,1 or -1,1.") from None
-    return low, high
-
-
-def _columns(text: str | None) -> list[str] | None:
-    return None if text is None else [column.strip() for column in text.split(",")]
-
-
-def _rows(text: str, count: int) -> list[int]:
-    chosen: list[int] = []
-    for part in text.split(","):
-        first, colon, last = part.strip().partition(":")
-        try:
-            start = int(first or 0)
-            stop = (int(last) if last else count) if colon else start + 1
-        except ValueError:
-            raise ValueError(f"--rows {text}: expected whole numbers and ranges such as 0,3,10:20.") from None
-        if not 0 <= start < stop <= count:
-            raise ValueError(f"--rows {text}: the data have the rows 0 to {count - 1}.")
-        chosen += range(start, stop)
-    return chosen
 
 
 def _per_layer(labels: list[str] | None, converter: Converter) -> Any:

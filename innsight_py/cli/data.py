@@ -13,13 +13,14 @@ import pandas as pd
 
 from innsight_py._checks import suggestion
 from innsight_py.cli.errors import check_parquet
-from innsight_py.converter import Converter
-from innsight_py.data import channels_last
-from innsight_py.names import default_names
+from innsight_py.datasets.pictures import IMAGES, read_picture
+from innsight_py.inputs.data import channels_last
+from innsight_py.inputs.names import default_data_names, default_names
+from innsight_py.inputs.ports import Port
+from innsight_py.model.converter import Converter
 
 TABLES = (".csv", ".tsv", ".parquet")
 ARRAYS = (".npy", ".npz")
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,13 @@ class Loaded:
         An array or frame for each input of the model.
     channels_first : bool
         How signals and images lie in them.
+    names : list of str
+        Names of the instances: the file of an image, the number of a row.
     """
 
     inputs: list[Any]
     channels_first: bool
+    names: list[str]
 
     @property
     def value(self) -> Any:
@@ -53,7 +57,7 @@ class Loaded:
         def some(x: Any) -> Any:
             return x.iloc[list(rows)].reset_index(drop=True) if isinstance(x, pd.DataFrame) else x[list(rows)]
 
-        return Loaded([some(x) for x in self.inputs], self.channels_first)
+        return Loaded([some(x) for x in self.inputs], self.channels_first, [self.names[row] for row in rows])
 
 
 def load(
@@ -85,7 +89,7 @@ def load(
         images = [path.suffix.lower() in IMAGES for path in paths]
         if any(images) and not all(images):
             raise ValueError("expected images alone, or no image, for a model with one input.")
-        parts = [_read(path, dims[0], converter.input_names[0], columns, pixels) for path in paths]
+        parts = [_read(path, converter.inputs[0], columns, pixels) for path in paths]
         frames = all(isinstance(part, pd.DataFrame) for part in parts)
         inputs = [pd.concat(parts, ignore_index=True) if frames else np.concatenate([np.asarray(p) for p in parts])]
         read_images = any(images)
@@ -95,25 +99,37 @@ def load(
     elif len(paths) == len(dims):
         read_images = any(path.suffix.lower() in IMAGES for path in paths)
         inputs = [
-            _read(path, dim, names, columns if len(dim) == 1 else None, pixels)
-            for path, dim, names in zip(paths, dims, converter.input_names, strict=True)
+            _read(path, port, None if port.has_channels else columns, pixels)
+            for path, port in zip(paths, converter.inputs, strict=True)
         ]
     else:
         raise ValueError(f"the model has {len(dims)} inputs: give {len(dims)} files, or one .npz with as many arrays.")
     first = _layout(inputs, dims, "last" if read_images else layout, converter.channels_first)
-    return Loaded(inputs, first)
+    return Loaded(inputs, first, _names(paths, len(inputs[0])))
 
 
-def _read(path: Path, dim: tuple[int, ...], names: Any, columns: Sequence[str] | None, pixels: Any) -> Any:
+def _names(paths: Sequence[Path], rows: int) -> list[str]:
+    """Name instances by their files, where each is one of its own: the image with the others of its instance."""
+    images = [path for path in paths if path.suffix.lower() in IMAGES]
+    if len(images) == rows:
+        for names in ([path.name for path in images], [str(path) for path in images]):
+            if len(set(names)) == rows:
+                return names
+    return default_data_names(rows)
+
+
+def _read(path: Path, port: Port, columns: Sequence[str] | None, pixels: Any) -> Any:
     kind = ".csv" if str(path) == "-" else path.suffix.lower()
     if kind in TABLES:
-        if len(dim) != 1:
-            raise ValueError(f"'{path}' is a table, but the model takes shapes of {dim}: give .npy, .npz or an image.")
-        return _columns(_table(path, kind), columns, [str(name) for name in names[0]], path)
+        if port.has_channels:
+            raise ValueError(
+                f"'{path}' is a table, but the model takes shapes of {port.dim}: give .npy, .npz or an image."
+            )
+        return _columns(_table(path, kind), columns, [str(name) for name in port.names[0]], path)
     if kind in ARRAYS:
         return _arrays(path, 1)[0]
     if kind in IMAGES:
-        return _image(path, dim, pixels)
+        return read_picture(path, port, pixels)
     known = ", ".join((*TABLES, *ARRAYS, *IMAGES))
     raise ValueError(f"'{path}' ends in '{kind}': expected one of {known}.")
 
@@ -167,23 +183,6 @@ def _arrays(path: Path, inputs: int, keys: Sequence[str] = ()) -> list[np.ndarra
         if len(names) != inputs:
             raise ValueError(f"'{path}' holds {len(names)} arrays ({', '.join(names)}), the model takes {inputs}.")
         return [found[name] for name in (keys if set(names) == set(keys) else names)]
-
-
-def _image(path: Path, dim: tuple[int, ...], pixels: tuple[float, float]) -> np.ndarray:
-    """Read a picture in the size and with the channels of the model, channels last, with a batch axis."""
-    from PIL import Image, UnidentifiedImageError
-
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    if len(dim) != 3 or dim[0] not in modes:
-        raise ValueError(f"'{path}' is an image, but the model takes shapes of {dim} (channels first).")
-    try:
-        with Image.open(path) as image:
-            picture = image.convert(modes[dim[0]]).resize((dim[2], dim[1]), Image.Resampling.BILINEAR)
-    except UnidentifiedImageError:
-        raise ValueError(f"'{path}' is no image.") from None
-    black, white = pixels
-    values = black + np.asarray(picture, np.float32).reshape(1, dim[1], dim[2], dim[0]) / 255 * (white - black)
-    return values.astype(np.float32)
 
 
 def _layout(inputs: Sequence[Any], dims: Sequence[tuple[int, ...]], layout: str, own: bool) -> bool:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 import typer
 
+from innsight_py._errors import explain
+from innsight_py._text import printable
+
 
 class Exit(enum.IntEnum):
     """Exit codes; 2, for a command line that cannot be read, comes from the command-line library."""
@@ -45,6 +48,7 @@ def step(code: Exit, traceback: bool) -> Iterator[None]:
     except Exception as error:
         if traceback:
             raise
+        explain(error)
         expected = isinstance(error, ValueError | TypeError | OSError | NotImplementedError | ImportError)
         message = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.strerror and error.filename:
@@ -70,4 +74,4 @@ def check_parquet() -> None:
 
 def say(message: str) -> None:
     """Write a line to stderr."""
-    print(f"innsight-py: {message}", file=sys.stderr)
+    print("\n".join(map(printable, f"innsight-py: {message}".split("\n"))), file=sys.stderr)

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-import innsight_py
 from innsight_py._checks import suggestion
+from innsight_py._foreign import what_it_is_here
 from innsight_py.cli.data import Loaded
+from innsight_py.inputs.names import default_names
+from innsight_py.methods.registry import METHODS
+from innsight_py.model.converter import Converter
 
-#: ``--method`` names: what follows ``run_``.
-METHODS: dict[str, Callable[..., Any]] = {
-    name.removeprefix("run_"): getattr(innsight_py, name) for name in innsight_py.__all__ if name.startswith("run_")
-}
 #: Arguments that the command has options of its own for, or makes no use of.
 _OWN = {
     "converter", "model", "data", "x_ref", "data_ref", "channels_first", "output_idx", "output_label", "verbose",
-    "dtype", "pred_fun", "input_dim", "input_names", "output_names", "output_type",
+    "target", "data_names", "dtype", "pred_fun", "input_dim", "input_names", "output_names", "output_type",
 }  # fmt: skip
-
-
-def class_of(name: str) -> type[Any]:
-    """Return the class that a name of a method stands for."""
-    cls = METHODS[name].__wrapped__  # type: ignore[attr-defined]
-    assert isinstance(cls, type)
-    return cls
 
 
 def parameters(name: str) -> Mapping[str, inspect.Parameter]:
@@ -43,7 +35,7 @@ def settings(name: str) -> dict[str, Any]:
 
 def purpose(name: str) -> str:
     """Return the first line of a method's documentation."""
-    return (inspect.getdoc(class_of(name)) or "").splitlines()[0]
+    return (inspect.getdoc(METHODS[name]) or "").splitlines()[0]
 
 
 def reference_argument(name: str) -> str | None:
@@ -70,12 +62,18 @@ def read_settings(name: str, given: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"--set {pair}: expected name=value.")
         if key not in known:
+            here = what_it_is_here(key, list(known))
+            hint = suggestion(key, known) if here is None else f"; {here}."
             raise ValueError(
-                f"--set {pair}: {class_of(name).__name__} has no argument '{key}'{suggestion(key, known)} "
-                f"It has: {', '.join(known)}."
+                f"--set {pair}: {METHODS[name].__name__} has no argument '{key}'{hint} It has: {', '.join(known)}."
             )
-        read[key] = _value(text)
+        read[key] = _names(_value(text), text) if key == "layer" else _value(text)
     return read
+
+
+def _names(value: Any, text: str) -> Any:
+    """Return names of layers, which may be numbers."""
+    return [str(name) for name in value] if isinstance(value, list) else text
 
 
 def _value(text: str) -> Any:
@@ -97,7 +95,7 @@ def arguments(name: str, data: Loaded, reference: Loaded | str | None) -> dict[s
         The method.
     data : Loaded
         All rows of the data, of which "mean" and "median" are taken.
-    reference : Loaded or {"zeros", "mean", "median", "data"}, optional
+    reference : Loaded or {"zeros", "center", "mean", "median", "data"}, optional
         What the instances are compared with.
 
     Raises
@@ -109,16 +107,18 @@ def arguments(name: str, data: Loaded, reference: Loaded | str | None) -> dict[s
     found: dict[str, Any] = {}
     if "channels_first" in parameters(name):
         found["channels_first"] = data.channels_first
-    if reference is None or (reference == "zeros" and argument == "x_ref"):
+    if reference is None:
         return found
     if argument is None:
-        raise ValueError(f"--reference: {class_of(name).__name__} has none.")
+        raise ValueError(f"--reference: {METHODS[name].__name__} has none.")
     if isinstance(reference, Loaded):
         found[argument] = reference.value
     elif reference == "data":
         if argument == "x_ref":
-            raise ValueError(f"--reference data: {class_of(name).__name__} takes a single row; use mean or a file.")
+            raise ValueError(f"--reference data: {METHODS[name].__name__} takes a single row; use mean or a file.")
         found[argument] = data.value
+    elif reference in ("zeros", "center"):
+        found[argument] = reference
     else:
         rows = [_statistic(x, reference) for x in data.inputs]
         found[argument] = rows if len(rows) > 1 else rows[0]
@@ -126,10 +126,21 @@ def arguments(name: str, data: Loaded, reference: Loaded | str | None) -> dict[s
 
 
 def _statistic(x: Any, kind: str) -> Any:
-    """Return one row: zeros, or the mean or median over all rows; a frame where the data are one."""
+    """Return one row, the mean or the median over all rows; a frame where the data are one."""
     values = np.asarray(x, np.float64)
-    row = {"zeros": np.zeros_like(values[0]), "mean": values.mean(0), "median": np.median(values, 0)}[kind][None]
+    row = {"mean": values.mean(0), "median": np.median(values, 0)}[kind][None]
     return type(x)(row, columns=x.columns) if hasattr(x, "columns") else row
+
+
+def is_classifier(converter: Converter) -> bool:
+    """Tell whether the first output layer has classes: several nodes that are probabilities, or have names."""
+    graph = converter.model_in("float")
+    if len(converter.output_dim[0]) > 1:
+        return False
+    (nodes,) = converter.output_names[0]
+    last = graph.layer(graph.explained(0, False).node)
+    named = [str(name) for name in nodes] != default_names(converter.output_dim[0], ("Y",))[0]
+    return len(nodes) > 1 and (last.activation.is_probability or named)
 
 
 def needs_data(name: str, chosen: Mapping[str, Any]) -> bool:

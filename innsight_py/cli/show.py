@@ -8,26 +8,36 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from innsight_py._printing import dims_text
-from innsight_py.cli.methods import METHODS, class_of, purpose, reference_argument, settings
-from innsight_py.converter import Converter
-from innsight_py.converters.support import supports
+from innsight_py._text import dims_text, printable
+from innsight_py.cli.methods import purpose, reference_argument, settings
+from innsight_py.inputs.ports import Port
 from innsight_py.layers import Layer
+from innsight_py.layers.folded import Folded
+from innsight_py.layers.support import supports
+from innsight_py.methods.registry import METHODS
+from innsight_py.model.converter import Converter
+from innsight_py.model.graph import Graph
 
 
 def layers(converter: Converter) -> list[dict[str, Any]]:
     """Describe each layer: its name, class, shapes, what it takes, and what methods it has rules for."""
     model = converter.model
-    return [_layer(model.layer(node.name), list(node.inputs)) for node in model.nodes]
+    names: dict[str, list[str]] = {node.name: [] for node in model.nodes}
+    for name, place in model.places.items():
+        shown = f" (before {model.layer(place.layer).activation.name})" if place.before_activation else ""
+        names[place.layer].append(f"{name}{shown}")
+    return [_layer(model, model.layer(node.name), list(node.inputs), names[node.name]) for node in model.nodes]
 
 
-def _layer(layer: Layer, inputs: list[str]) -> dict[str, Any]:
-    kind = type(layer)
-    lrp = list(kind.lrp_rules) or ["one rule"]
+def _layer(model: Graph, layer: Layer, inputs: list[str], names: list[str]) -> dict[str, Any]:
+    kind = type(layer.inner if isinstance(layer, Folded) else layer)
+    lrp = list(kind.lrp_rules()) or ["one rule"]
     return {
         "name": layer.name,
+        "names": names,
         "class": kind.r_class,
         "activation": layer.activation.name,
+        "preparation": any(layer.name in steps for steps in model.preparation.values()),
         "inputs": inputs,
         "input_dim": [list(dim) for dim in layer.input_dims],
         "output_dim": list(layer.output_dim),
@@ -45,6 +55,8 @@ def model_json(converter: Converter) -> str:
         "output_dim": [list(dim) for dim in converter.output_dim],
         "input_names": [[[str(name) for name in axis] for axis in layer] for layer in converter.input_names],
         "output_names": [[[str(name) for name in axis] for axis in layer] for layer in converter.output_names],
+        "input_kinds": [port.kind for port in converter.inputs],
+        "output_kinds": [port.kind for port in converter.outputs],
         "input_keys": converter.input_keys,
         "output_keys": converter.output_keys,
         "layers": layers(converter),
@@ -54,13 +66,14 @@ def model_json(converter: Converter) -> str:
 
 def model_text(converter: Converter) -> str:
     """Write shapes, labels, and a table of the layers."""
-    lines = [f"inputs   {_named(converter.input_dim, converter.input_names)}"]
-    lines.append(f"outputs  {_named(converter.output_dim, converter.output_names)}")
-    head = ("layer", "class", "takes", "input_dim", "output_dim", "gradients", "deeplift", "lrp", "cw")
+    lines = [f"inputs   {_named(converter.inputs)}", f"outputs  {_named(converter.outputs)}"]
+    head = ("layer", "class", "takes", "input_dim", "output_dim", "gradients", "deeplift", "lrp", "cw", "names inside")
     rows = [
         (
             _short(layer["name"]),
-            layer["class"] + ("" if layer["activation"] == "linear" else f" + {layer['activation']}"),
+            layer["class"]
+            + ("" if layer["activation"] == "linear" else f" + {layer['activation']}")
+            + (" (preparation)" if layer["preparation"] else ""),
             ", ".join(map(_short, layer["inputs"])),
             dims_text(layer["input_dim"]),
             dims_text([layer["output_dim"]]),
@@ -68,18 +81,22 @@ def model_text(converter: Converter) -> str:
             "yes" if layer["deeplift"] else "no",
             ", ".join(layer["lrp"]) or "no",
             "yes" if layer["connection_weights"] else "no",
+            ", ".join(layer["names"]),
         )
         for layer in layers(converter)
     ]
-    return "\n".join([*lines, "", *_table(head, rows), "", "lime and shap ask only for predictions: any model."])
+    told = "Any of the names inside can be explained: layer=NAME, neuron=(NAME, index)."
+    last = "lime and shap ask only for predictions: any model."
+    return "\n".join([*map(printable, lines), "", *_table(head, rows), "", told, last])
 
 
-def _named(dims: Any, names: Any) -> str:
+def _named(ports: Sequence[Port]) -> str:
     parts = []
-    for dim, layer in zip(dims, names, strict=True):
-        first = [str(name) for name in layer[0]]
-        shown = ", ".join(first[:6]) + (", ..." if len(first) > 6 else "")
-        parts.append(f"{dims_text([dim])}: {shown}" if len(dim) == 1 else dims_text([dim]))
+    for port in ports:
+        first = [str(name) for name in port.names[0]]
+        labels = "" if port.has_channels else ": " + ", ".join(first[:6]) + (", ..." if len(first) > 6 else "")
+        key = f"{port.key} " if len(ports) > 1 else ""
+        parts.append(f"{key}{dims_text([port.dim])} {port.kind}{labels}")
     return "; ".join(parts)
 
 
@@ -88,6 +105,7 @@ def _short(name: str, room: int = 28) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def line(cells: tuple[str, ...]) -> str:
@@ -100,6 +118,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 _CHARACTERS = {
     "sum": "Σ", "varepsilon": "ε", "alpha": "\N{GREEK SMALL LETTER ALPHA}", "partial": "∂",
     "sigma": "\N{GREEK SMALL LETTER SIGMA}", "sim": "~", "notin": "∉", "cup": "\N{UNION}",
+    "int": "∫", "gamma": "\N{GREEK SMALL LETTER GAMMA}", "Bigl": "", "Bigr": "",
     "in": "∈", "mathbb": "", "mathrm": "", "text": "", "bigl": "", "bigr": "", "bar": "not", "quad": "   ", ",": " ",
 }  # fmt: skip
 
@@ -108,7 +127,7 @@ def methods_text() -> str:
     """Write a table of all methods."""
     references = {"x_ref": "one row", "data_ref": "rows", None: "-"}
     rows = [
-        (name, class_of(name).__name__, references[reference_argument(name)], purpose(name)) for name in METHODS
+        (name, METHODS[name].__name__, references[reference_argument(name)], purpose(name)) for name in METHODS
     ]  # fmt: skip
     last = "innsight-py methods NAME tells what a method computes, its source, and what --set can set."
     return "\n".join([*_table(("method", "class", "reference", "what it is"), rows), "", last])
@@ -116,9 +135,9 @@ def methods_text() -> str:
 
 def method_text(name: str) -> str:
     """Write what a method computes, and what ``--set`` can set for it."""
-    text = inspect.getdoc(class_of(name)) or ""
+    text = inspect.getdoc(METHODS[name]) or ""
     about = _plain(text.partition("\nParameters\n")[0].strip())
-    lines = [f"{name}: {class_of(name).__name__}", "", about, "", "--set takes:"]
+    lines = [f"{name}: {METHODS[name].__name__}", "", about, "", "--set takes:"]
     described = _descriptions(text)
     for key, default in settings(name).items():
         lines.append(f"  {key}={_shown(default)}")

@@ -5,19 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from innsight_py.layers import arithmetic, linear, normalization, pooling, structure
+from innsight_py.functions.deeplift import DeepLiftRule
+from innsight_py.functions.lrp import Rule
+from innsight_py.layers import (
+    arithmetic,
+    averages,
+    choices,
+    linear,
+    normalization,
+    pooling,
+    recurrent,
+    resize,
+    structure,
+)
 from innsight_py.layers.activation import Activation
 from innsight_py.layers.base import Layer, Record, UnsupportedLayerError
-from innsight_py.layers.operator import Operator
-from innsight_py.layers.rules import DeepLiftRule, LRPRule
-from innsight_py.spec_layers import LayerSpec
+from innsight_py.layers.cast import Cast, Detach
+from innsight_py.layers.folded import Folded
+from innsight_py.layers.operator import operator
+from innsight_py.spec.layers import LayerSpec
 
 __all__ = [
     "BUILDERS",
     "DeepLiftRule",
-    "LRPRule",
     "Layer",
     "Record",
+    "Rule",
     "UnsupportedLayerError",
     "build_layer",
     "ruled_classes",
@@ -33,9 +46,9 @@ BUILDERS: dict[str, Callable[[Any], Layer]] = {
     "Conv2DTranspose": linear.Conv2DTranspose,
     "Conv3DTranspose": linear.Conv3DTranspose,
     "BatchNorm": normalization.BatchNorm,
-    "AveragePooling1D": pooling.AveragePooling1D,
-    "AveragePooling2D": pooling.AveragePooling2D,
-    "AveragePooling3D": pooling.AveragePooling3D,
+    "AveragePooling1D": averages.AveragePooling1D,
+    "AveragePooling2D": averages.AveragePooling2D,
+    "AveragePooling3D": averages.AveragePooling3D,
     "MaxPooling1D": pooling.MaxPooling1D,
     "MaxPooling2D": pooling.MaxPooling2D,
     "MaxPooling3D": pooling.MaxPooling3D,
@@ -48,24 +61,32 @@ BUILDERS: dict[str, Callable[[Any], Layer]] = {
     "Multiply": arithmetic.Multiply,
     "MatMul": arithmetic.MatMul,
     "Reduce": arithmetic.Reduce,
+    "Recurrent": recurrent.Recurrent,
     "Concatenate": structure.Concatenate,
     "Flatten": structure.Flatten,
     "Reshape": structure.Reshape,
     "Permute": structure.Permute,
     "Take": structure.Take,
     "Padding": structure.Padding,
-    "Resize": structure.Resize,
+    "Resize": resize.Resize,
     "Skipping": structure.Skipping,
-    "Operator": Operator,
+    "Embedding": choices.Embedding,
+    "Choose": choices.Choose,
+    "Gather": choices.Gather,
+    "TopK": choices.TopK,
+    "Cast": Cast,
+    "Detach": Detach,
+    "Operator": operator,
 }
 
 
 def build_layer(spec: LayerSpec) -> Layer:
     """Build the layer that a checked spec describes."""
-    return BUILDERS[spec.type](spec)
+    layer, axes = BUILDERS[spec.type](spec), getattr(spec, "folded", 0)
+    return Folded(layer, axes) if axes else layer
 
 
 def ruled_classes() -> dict[str, tuple[str, ...]]:
     """Return R's names of the layer classes for which an LRP rule can be chosen, each with its rules."""
     classes = (cls for cls in BUILDERS.values() if isinstance(cls, type) and issubclass(cls, Layer))
-    return {cls.r_class: cls.lrp_rules for cls in classes if cls.lrp_rules}
+    return {cls.r_class: cls.lrp_rules() for cls in classes if cls.lrp_asked}

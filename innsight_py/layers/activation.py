@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from innsight_py import activations
+from innsight_py.functions import activations
+from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor
+from innsight_py.functions.lrp import Rule
+from innsight_py.functions.lrp_weightless import Block, Gradient, Pass, Taylor
+from innsight_py.functions.stabilizers import fill_zeros
 from innsight_py.layers.base import Layer, Record
-from innsight_py.layers.rules import DeepLiftRule, LRPRule, rescale_factor
 
 
 class Activation(Layer):
     """The identity followed by an activation function."""
 
     r_class = "Activation"
+    lrp_takes: ClassVar[tuple[type[Rule], ...]] = (Pass, Gradient, Taylor, Block)
+    lrp_default: ClassVar[Rule] = Pass()
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer, activations.Activation(layer.act_name, layer.act_params))
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec, activations.Activation(spec.act_name, spec.act_params))
+        self.family = "activation" if self.activation.is_elementwise else "softmax"
+
+    @property
+    def lrp_kinds(self) -> tuple[type[Rule], ...]:
+        return (Pass, Gradient, Block) if self.activation.is_elementwise else (Gradient, Taylor, Block)
 
     @property
     def kind(self) -> str:
@@ -26,6 +36,9 @@ class Activation(Layer):
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0]
+
+    def undo(self, y: Tensor) -> Tensor:
+        return self.activation(y)  # only clipping prepares data
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [g]
@@ -49,6 +62,10 @@ class Activation(Layer):
             return [sparsemax_multiplier(m, at.inputs[0], ref.inputs[0], axis)]
         return [softmax_multiplier(m, at.inputs[0], ref.inputs[0], axis, log=self.activation.name == "log_softmax")]
 
+    @property
+    def has_deeplift(self) -> bool:
+        return self.activation.name != "keras_sparsemax"
+
     def deeplift_loss(self, rule: DeepLiftRule, *, skip_activation: bool = False) -> str | None:
         return None
 
@@ -57,13 +74,41 @@ class Activation(Layer):
         factor = rescale_factor(self.activation, x, x_ref, at.output, ref.output)
         return torch.where(x == x_ref, torch.zeros_like(factor), factor)
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
-        if not (self.activation.is_elementwise or is_output):
+    def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
+        if not isinstance(rule, Pass) and not self.takes(rule):
+            raise self.refusal(rule)
+        if isinstance(rule, Pass) and not (self.activation.is_elementwise or is_output):
             raise self._unsupported("LRP")
-        return [r]
+        return [through(self, r, at, rule, is_output=is_output)]
+
+    def lrp_loss(self, rule: Rule) -> str | None:
+        return rule.loss
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return [g]
+
+
+def through(layer: Layer, r: Tensor, at: Record, rule: Rule, *, is_output: bool) -> Tensor | None:
+    """Hand relevance from a layer's output to its preactivation by a rule of activations; None where nothing goes.
+
+    What is explained itself passes, unless its derivative is asked for.
+    """
+    if isinstance(rule, Gradient):
+        return layer.through_activation(r, at)
+    if is_output or isinstance(rule, Pass):
+        return r
+    return taylor_terms(layer, r, at) if isinstance(rule, Taylor) else None
+
+
+def taylor_terms(layer: Layer, r: Tensor, at: Record) -> Tensor:
+    r"""Return :math:`z_i \sum_j (\partial s_j / \partial z_i) R_j / s_j`, which for a softmax needs no division."""
+    activation, z, s = layer.activation, at.preactivation, at.output
+    if activation.name == "softmax":
+        axis = activation.params["dim"]
+        pulled = r - s * r.sum(axis if axis < 0 else axis - s.dim(), keepdim=True)
+    else:
+        pulled = layer.through_activation(r / at.once("filled", lambda: fill_zeros(s)), at)
+    return pulled * at.once("finite", lambda: z.masked_fill(z.isinf(), 0.0))
 
 
 def softmax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int, log: bool) -> Tensor:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from innsight_py._elementwise import none_below_zero
+from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor, reveal_cancel_factors
+from innsight_py.functions.elementwise import none_below_zero
+from innsight_py.functions.lrp import ABOVE, BELOW, BIASES, ONES, WHOLE, Part, Rule, Shares, Side, Table, Term, Weighted
+from innsight_py.functions.lrp_rules import Simple
 from innsight_py.layers.base import Layer, Record
-from innsight_py.layers.rules import (
-    BIASES,
-    DeepLiftRule,
-    LRPRule,
-    alpha_beta_shares,
-    lrp_denominator,
-    rescale_factor,
-    reveal_cancel_factors,
-)
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
@@ -28,17 +23,15 @@ def _signed_input(x: Tensor) -> tuple[Tensor, Tensor | None]:
     return (x, None) if none_below_zero(x) else (x.clamp(min=0), x.clamp(max=0))
 
 
-class Affine(Layer):
-    """A layer that is linear in its one input, up to a bias, followed by an activation.
+class Linear(Layer):
+    """A layer that is linear in its one input, up to a bias: every rule of LRP that is a table of shares.
 
     A subclass gives the two products, `apply_weight` with W and `transpose` with its transpose, for any weight of the
     shape of its own.
     """
 
-    lrp_rules: ClassVar[tuple[str, ...]] = ("simple", "epsilon", "alpha_beta")
-
-    weight: Tensor | None
-    bias: Tensor | None
+    lrp_takes: ClassVar[tuple[type[Rule], ...]] = (Weighted,)
+    lrp_default: ClassVar[Rule] = Simple()
 
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         """Return ``W x + b``."""
@@ -48,9 +41,145 @@ class Affine(Layer):
         """Return ``W' g`` for `g` of shape ``(K, B, *output_dim)``."""
         raise NotImplementedError
 
+    def weight_part(self, part: Part) -> Tensor | None:
+        """Return a part of W, as the two products take it."""
+        raise NotImplementedError
+
+    def bias_part(self, part: Part) -> Tensor | None:
+        """Return a part of b that adds to an output ``(B, *output_dim)``; None where there is no bias."""
+        return None
+
+    def lacks(self, part: Part) -> bool:
+        """Tell whether a part of W is 0 for every such layer."""
+        return False
+
+    def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
+        if not isinstance(rule, Shares):
+            raise self.refusal(rule)
+        return [self.share_out(r, at, rule)]
+
+    def lrp_loss(self, rule: Rule) -> str | None:
+        if rule.loss:
+            return rule.loss
+        if not isinstance(rule, Shares):
+            return None
+        if rule.stabilizer is not None:
+            return f"the stabilizer of the rule {rule.name} keeps a part of the relevance"
+        bias = self.bias_part(WHOLE) if any(side.bias for side in rule.table().sides) else None
+        return BIASES if rule.bias == "keep" and bias is not None and bool(bias.any()) else None
+
+    # -- the core of LRP ----------------------------------------------------------------------------------------
+
+    def share_out(self, r: Tensor, at: Record, rule: Shares) -> Tensor:
+        """Distribute relevance by a table of shares.
+
+        No part is got by subtraction: a share can be as large as 1/stabilizer, and would drown the rest.
+        """
+        table, key = rule.table(), rule.key
+        sent: list[Tensor | None] = []
+        for i, side in enumerate(table.sides):
+            share = at.once(f"{key} {i}", lambda i=i: self._share(at, rule, table, i))  # type: ignore[misc]
+            sent.append(None if share is None else r / share if side.factor is None else share * r)
+        relevance: Tensor | None = None
+        for part in dict.fromkeys(term.input for term in table.terms):
+            x = self._input_part(part, at)
+            pulled = None if x is None else self._pulled([t for t in table.terms if t.input == part], sent, at)
+            if x is None:
+                continue
+            if relevance is None:
+                relevance = pulled if pulled is None or part is ONES else pulled * x
+            elif pulled is None:
+                relevance = relevance + 0 * x  # what has no weight gets a zero of its sign
+            else:
+                relevance.addcmul_(pulled, x)
+        if rule.bias == "share":
+            for i, side in enumerate(table.sides):
+                relevance = self._with_bias(relevance, sent[i], side, at)
+        return r.new_zeros((*r.shape[:2], *self.input_dims[0])) if relevance is None else relevance
+
+    def shares(self, at: Record, rule: Rule) -> dict[str, Tensor | None]:
+        """Return what a rule divides by, ``(B, *output_dim)``, under the names that a record keeps it by."""
+        if not isinstance(rule, Shares):
+            return {}
+        table = rule.table()
+        return {f"{rule.key} {i}": self._share(at, rule, table, i) for i in range(len(table.sides))}
+
+    def _share(self, at: Record, rule: Shares, table: Table, i: int) -> Tensor | None:
+        """Return the denominators of a side; or, with a factor, the share of each output; None where nothing goes."""
+        side, terms = table.sides[i], table.of_side(i)
+        if rule.bias == "zero":
+            side = side._replace(bias=None)
+        z = self._denominator(at, side, terms)
+        if z is None:
+            return None
+        z = rule.stabilize(z, side)
+        if side.factor is None:
+            return z
+        share = side.factor / z
+        return share.mul_(torch.sign(at.preactivation) == side.gate) if side.gate else share
+
+    def _denominator(self, at: Record, side: Side, terms: Sequence[Term]) -> Tensor | None:
+        bias = None if side.bias is None else self.bias_part(side.bias)
+        if [(t.input, t.weight, side.bias) for t in terms] == [(WHOLE, WHOLE, WHOLE)] or (
+            [(t.input, t.weight) for t in terms] == [(WHOLE, WHOLE)] and self.bias_part(WHOLE) is None
+        ):
+            return at.preactivation
+        z: Tensor | None = None
+        for term in terms:
+            x = None if self.lacks(term.weight) else self._input_part(term.input, at)
+            if x is not None:
+                product = self.apply_weight(x, self._weight_part(term.weight, at))
+                z = product if z is None else z + product
+        return z if z is None or bias is None else z + bias
+
+    def _input_part(self, part: Part, at: Record) -> Tensor | None:
+        """Return a part of the input; None for one that is 0 everywhere."""
+        (x,) = at.inputs
+        if part in (ABOVE, BELOW):
+            return at.once("signed input", lambda: _signed_input(x))[0 if part is ABOVE else 1]
+        return part.of(x[:1] if part is ONES else x)
+
+    def _weight_part(self, part: Part, at: Record) -> Tensor | None:
+        return at.once(f"weight {part.name}", lambda: self.weight_part(part))
+
+    def _pulled(self, terms: Sequence[Term], sent: Sequence[Tensor | None], at: Record) -> Tensor | None:
+        """Pull what is sent through parts of the weights; None where nothing comes."""
+        total: Tensor | None = None
+        for term in terms:
+            upper = None if self.lacks(term.weight) else sent[term.side]
+            if upper is not None:
+                product = self.transpose(upper, self._weight_part(term.weight, at))
+                total = product if total is None else total + product
+        return total
+
+    def _with_bias(self, relevance: Tensor | None, sent: Tensor | None, side: Side, at: Record) -> Tensor | None:
+        """Add what a side's part of the bias gets, shared equally among the inputs of each output."""
+        bias = None if side.bias is None else self.bias_part(side.bias)
+        if bias is None or sent is None:
+            return relevance
+        ones = self._weight_part(ONES, at)
+        inputs = at.once("inputs", lambda: self.apply_weight(torch.ones_like(at.inputs[0][:1]), ones).clamp_(min=1))
+        finite = bias.masked_fill(bias.isinf(), 0.0)  # a mask has nothing to share
+        piece = self.transpose(sent * (finite / inputs), ones)
+        return piece if relevance is None else relevance + piece
+
+
+class Affine(Linear):
+    """A linear layer followed by an activation: the rules of DeepLift over products with W and its signed parts."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
     def broadcast_bias(self, bias: Tensor) -> Tensor:
         """Shape the bias so that it adds to an output ``(B, *output_dim)``."""
         return bias.reshape(-1, *[1] * (len(self.output_dim) - 1))
+
+    def weight_part(self, part: Part) -> Tensor | None:
+        assert self.weight is not None
+        return part.of(self.weight)
+
+    def bias_part(self, part: Part) -> Tensor | None:
+        return None if self.bias is None else part.of(self.broadcast_bias(self.bias))
 
     def linear(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -84,33 +213,6 @@ class Affine(Layer):
             bias = self.broadcast_bias(self.bias)
             positive, negative = positive + bias.clamp(min=0), negative + bias.clamp(max=0)
         return positive, negative
-
-    # -- LRP ----------------------------------------------------------------------------------------------------
-
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
-        (x,) = at.inputs
-        if rule.name != "alpha_beta":
-            z = at.once(f"denominator {rule.name} {rule.param}", lambda: lrp_denominator(at.preactivation, rule))
-            return [x * self.transpose(r / z, self.weight)]
-        return [self._alpha_beta(r, x, at, rule.value)]
-
-    def lrp_loss(self, rule: LRPRule) -> str | None:
-        if rule.name != "simple":
-            return f"the rule {rule.name} does not hand on all relevance"
-        return BIASES if self.bias is not None and bool(self.bias.any()) else None
-
-    def _alpha_beta(self, r: Tensor, x: Tensor, at: Record, alpha: float) -> Tensor:
-        above, below = at.once("signed weight", self.signed_weight)
-        x_above, x_below = at.once("signed input", lambda: _signed_input(x))
-        u, v = at.once(f"shares {alpha}", lambda: self._shares(x, at, alpha))
-        u, v = u * r, None if v is None else v * r
-        # No part is got by subtraction here: a share can be as large as 1/stabilizer, and would drown the rest.
-        relevance = self._two_products(u, above, v, below) * x_above
-        return relevance if x_below is None else relevance.addcmul_(self._two_products(v, above, u, below), x_below)
-
-    def _shares(self, x: Tensor, at: Record, alpha: float) -> tuple[Tensor, Tensor | None]:
-        weights = at.once("signed weight", self.signed_weight)
-        return alpha_beta_shares(*self.signed_parts(x, weights, with_bias=True), alpha)
 
     def _two_products(
         self, first: Tensor | None, above: Tensor | None, second: Tensor | None, below: Tensor | None

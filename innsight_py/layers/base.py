@@ -7,14 +7,19 @@ first, ``(K, B, *dims)``, and their batch axis may be 1 as long as nothing that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from innsight_py.activations import Activation
-from innsight_py.layers.rules import DeepLiftRule, LRPRule
+from innsight_py._errors import see
+from innsight_py.functions.activations import Activation
+from innsight_py.functions.deeplift import DeepLiftRule
+from innsight_py.functions.layout import fold, unfold
+from innsight_py.functions.lrp import RULES, Rule
+from innsight_py.functions.lrp_weightless import Gradient
 
 T = TypeVar("T")
 
@@ -23,9 +28,6 @@ class UnsupportedLayerError(NotImplementedError):
     """A method met a layer for which it has no rule; the message names both."""
 
 
-#: Images of fewer positions are worked on quicker channels first (found by timing).
-_SMALL = 64
-_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 #: Under this key a record keeps the positions of the largest inputs.
 WINNERS = "winners"
 
@@ -88,7 +90,11 @@ class Named(Protocol):
 
     @property
     def place(self) -> str | None:
-        """Where in the user's model the layer comes from."""
+        """Where in the user's model the layer comes from, in words."""
+
+    @property
+    def origin(self) -> str | None:
+        """Where in the user's model the layer comes from, as a path of modules."""
 
 
 class Layer(nn.Module):
@@ -102,28 +108,44 @@ class Layer(nn.Module):
         Shape of each input without the batch axis, filled in by the dry run.
     output_dim : tuple of int
         Shape of the output without the batch axis.
-    place : str or None
-        Where in the user's model the layer comes from.
+    place, origin : str or None
+        Where in the user's model the layer comes from: in words, and as a path of modules.
+    family : str or None
+        What a list of LRP rules may call the layer, beside its name and class.
+    gives_whole_numbers : bool
+        Whether the output has whole numbers or truth values, filled in by the dry run.
     """
 
     place: str | None
+    origin: str | None
+    family: str | None = None
+
+    #: The name of the layer that this one is a part of, if it is a part of one.
+    within: str | None = None
 
     #: The name of the layer in R, which `print` and the rule lists of LRP use.
     r_class: ClassVar[str]
-    #: LRP rules that may be chosen for the layer; empty where the layer has but one way.
-    lrp_rules: ClassVar[tuple[str, ...]] = ()
+    #: The kinds of LRP rules that may be chosen for the layer; empty where the layer has but one way.
+    lrp_takes: ClassVar[tuple[type[Rule], ...]] = ()
+    #: The rule that the layer has where none is chosen.
+    lrp_default: ClassVar[Rule] = Gradient()
+    #: Whether a rule for all layers is meant for this one, too, as in R.
+    lrp_asked: ClassVar[bool] = False
     #: Whether `ignore_last_act` has a preactivation to explain when the layer ends the model.
     has_preactivation: ClassVar[bool] = False
     #: Whether the layer works on images, for which it matters how they lie in memory (see `lay_out`).
     takes_images: ClassVar[bool] = False
 
-    def __init__(self, layer: Named, activation: Activation | None = None) -> None:
+    def __init__(self, spec: Named, activation: Activation | None = None) -> None:
         super().__init__()
-        self.name = layer.name
-        self.place = layer.place
+        self.name = spec.name
+        self.place = spec.place
+        self.origin = spec.origin
+        self.activation_origin: str | None = getattr(spec, "activation_origin", None)
         self.activation = activation or Activation("linear")
         self.input_dims: tuple[tuple[int, ...], ...] = ()
         self.output_dim: tuple[int, ...] = ()
+        self.gives_whole_numbers = False
 
     def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
         """Refuse shapes of the inputs (without the batch) that the layer is not made for, with a ValueError.
@@ -132,7 +154,7 @@ class Layer(nn.Module):
         """
 
     def needs_axes(self, dim: tuple[int, ...], axes: int) -> None:
-        """Refuse an input that has not so many axes beside the batch."""
+        """Refuse an input unless it has `axes` axes beside the batch."""
         if len(dim) != axes:
             raise ValueError(f"it needs an input with {axes} axes beside the batch")
 
@@ -155,9 +177,11 @@ class Layer(nn.Module):
 
     def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor | None]:
         """Take the gradient with respect to the output (or preactivation) to the inputs."""
-        if not skip_activation:
-            g = self.activation.vjp(g, lambda: at.preactivation, at.output, lambda: self._derivative(at))
-        return self.pullback(g, at)
+        return self.pullback(g if skip_activation else self.through_activation(g, at), at)
+
+    def through_activation(self, g: Tensor, at: Record) -> Tensor:
+        """Take the gradient with respect to the output to the preactivation."""
+        return self.activation.vjp(g, lambda: at.preactivation, at.output, lambda: self._derivative(at))
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         """Vector-Jacobian product of `linear`; `at` may be None for layers that are linear in their inputs."""
@@ -182,7 +206,7 @@ class Layer(nn.Module):
         """Take the multiplier with respect to the output (or preactivation) to the inputs."""
         raise self._unsupported("DeepLift")
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+    def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         """Distribute the relevance of the output over the inputs. The activation passes relevance unchanged.
 
         `is_output` tells that the walk starts here.
@@ -204,21 +228,83 @@ class Layer(nn.Module):
             "(ignore_last_act=True keeps the sum)"
         )
 
-    def lrp_loss(self, rule: LRPRule) -> str | None:
+    def lrp_loss(self, rule: Rule) -> str | None:
         """Say why relevances of the layer's inputs need not add up to that of its output; None where they do."""
         return None
 
+    def lrp_losses(self, rule: Rule) -> list[str]:
+        """Say the same of all layers that this one is made of."""
+        loss = self.lrp_loss(rule)
+        return [loss] if loss else []
+
+    def takes(self, rule: Rule) -> bool:
+        """Tell whether an LRP rule can be chosen for the layer."""
+        return isinstance(rule, self.lrp_kinds)
+
+    @property
+    def lrp_kinds(self) -> tuple[type[Rule], ...]:
+        """The kinds of LRP rules that may be chosen for this one layer."""
+        return self.lrp_takes
+
+    @classmethod
+    def lrp_rules(cls) -> tuple[str, ...]:
+        """Return the names of the LRP rules that may be chosen for the layer."""
+        return tuple(name for name, rule in RULES.items() if issubclass(rule, cls.lrp_takes))
+
+    def refusal(self, rule: Rule) -> ValueError:
+        """Build the error for an LRP rule that the layer does not take."""
+        known = ", ".join(name for name, kind in RULES.items() if issubclass(kind, self.lrp_kinds))
+        at = f" at {self.place}" if self.place else ""
+        return ValueError(
+            f"Argument 'rule_name': the layer '{self.name}' ({self.r_class}{at}) cannot use the rule '{rule.name}', "
+            f"which is not defined for it; it takes {known or 'no rule, since there is only one way'}."
+        )
+
     def _unsupported(self, method: str) -> UnsupportedLayerError:
         at = f" at {self.place}" if self.place else ""
+        others = "DeepLift has one, and the" if method != "DeepLift" and self.has_deeplift else "The"
         return UnsupportedLayerError(
-            f"{method} has no rule for {self.kind} (layer '{self.name}'{at}). The gradient methods (Gradient, "
-            "SmoothGrad, IntegratedGradient, ExpectedGradient) work with it."
+            see(
+                "no-rule",
+                f"{method} has no rule for {self.kind} (layer '{self.name}'{at}). {others} gradient methods (Gradient, "
+                "SmoothGrad, IntegratedGradient, ExpectedGradient) work with it.",
+            )
         )
+
+    def undo(self, y: Tensor) -> Tensor:
+        """Return an input that a layer which prepares data maps to `y`, or as near to it as it can."""
+        raise NotImplementedError
+
+    @property
+    def steps(self) -> int:
+        """How many steps through time the layer takes one after the other."""
+        return 1
+
+    @property
+    def kept(self) -> int:
+        """How many numbers a pass keeps for one row."""
+        out = math.prod(self.output_dim)
+        return out if self.activation.is_linear else 2 * out
+
+    @property
+    def width(self) -> int:
+        """How many numbers a walk back holds at the layer, for one row and one explained output."""
+        return math.prod(self.output_dim) + sum(math.prod(dim) for dim in self.input_dims)
+
+    @property
+    def has_deeplift(self) -> bool:
+        """Whether the layer has a rule of DeepLift."""
+        return type(self).deeplift is not Layer.deeplift
 
     @property
     def is_identity(self) -> bool:
         """Whether the layer gives back what it gets."""
         return False
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the output is constant but for jumps, so that its gradient is 0."""
+        return self.activation.name == "sign"
 
     @property
     def kind(self) -> str:
@@ -240,7 +326,7 @@ class Carrying(Layer):
     ) -> list[Tensor | None]:
         return self.pullback(m, at)
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
+    def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         return self.pullback(r, at)
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
@@ -256,51 +342,3 @@ def pull_linear(function: Callable[[Tensor], Tensor], g: Tensor, dim: tuple[int,
     with torch.enable_grad():
         anywhere = flat.new_zeros((len(flat), *dim)).requires_grad_()
         return unfold(torch.autograd.grad(function(anywhere), anywhere, flat)[0], g)
-
-
-def sum_to(g: Tensor, dim: tuple[int, ...]) -> Tensor:
-    """Undo a broadcast of an instance of shape `dim`: sum ``(K, B, *larger)`` to ``(K, B, *dim)``."""
-    surplus = g.dim() - 2 - len(dim)
-    if surplus:
-        g = g.sum(tuple(range(2, 2 + surplus)))
-    axes = tuple(i + 2 for i, n in enumerate(dim) if n == 1 and g.shape[i + 2] > 1)
-    return g.sum(axes, keepdim=True) if axes else g
-
-
-def align(x: Tensor, rank: int) -> Tensor:
-    """Give an instance more axes in front, behind the batch, so that instances broadcast from their last axis."""
-    return x.reshape(x.shape[0], *[1] * (rank - x.dim()), *x.shape[1:]) if x.dim() < rank else x
-
-
-def lay_out(x: Tensor) -> Tensor:
-    """Lay images ``(..., C, H, W)`` out in memory as they are worked on quickest: the same values and shape.
-
-    Convolutions and poolings of oneDNN (single precision, on a CPU) like channels last, max pooling by nine times, but
-    for small images.
-    """
-    last = x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN and x.shape[-2] * x.shape[-1] >= _SMALL
-    if not last:
-        return x.contiguous()
-    moved = x.movedim(-3, -1)
-    if not moved.is_contiguous():
-        return moved.contiguous().movedim(-1, -3)
-    # Axes of length 1 may have any stride then, and torch tells layouts apart by strides.
-    return moved.view(-1).view(moved.shape).movedim(-1, -3) if 1 in x.shape else x
-
-
-def empty_like(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return memory for a tensor of another shape, laid out as one that may be of images, see `lay_out`."""
-    if x.dim() < 4 or len(shape) < 4 or x.is_contiguous() or not x.movedim(-3, -1).is_contiguous():
-        return x.new_empty(shape)
-    *outer, channels, height, width = shape
-    return x.new_empty((*outer, height, width, channels)).movedim(-1, -3)
-
-
-def fold(g: Tensor) -> Tensor:
-    """Fold the explained outputs into the batch: ``(K, B, *dims)`` becomes ``(K B, *dims)``."""
-    return g.reshape(-1, *g.shape[2:])
-
-
-def unfold(g: Tensor, like: Tensor) -> Tensor:
-    """Undo `fold` for a tensor whose first two axes are those of `like`."""
-    return g.reshape(*like.shape[:2], *g.shape[1:])

@@ -8,28 +8,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from innsight_py.activations import Activation
+from innsight_py.functions.activations import Activation
+from innsight_py.functions.layout import empty_like, fold, unfold
 from innsight_py.layers.affine import Affine
-from innsight_py.layers.base import empty_like, fold, unfold
 
 
 class _Weighted(Affine):
     """An affine layer with a weight tensor, as its spec gives it."""
 
     has_preactivation: ClassVar[bool] = True
+    lrp_asked: ClassVar[bool] = True
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer, Activation(layer.activation_name, layer.activation_params))
-        self.register_buffer("weight", layer.weight)
-        self.register_buffer("bias", layer.bias)
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec, Activation(spec.activation_name, spec.activation_params))
+        self.register_buffer("weight", spec.weight)
+        self.register_buffer("bias", spec.bias)
 
 
 class Dense(_Weighted):
     """``z = x W' + b`` along the last axis, with W of shape ``(out, in)``."""
 
     r_class = "Dense_Layer"
+    family = "dense"
 
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         assert weight is not None
@@ -46,13 +48,15 @@ class Dense(_Weighted):
 class _Convolution(_Weighted):
     """A convolution with zeros as padding, over one, two or three spatial axes."""
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.stride, self.dilation, self.groups = layer.stride, layer.dilation, layer.groups
+    family = "convolution"
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.stride, self.dilation, self.groups = spec.stride, spec.dilation, spec.groups
         # The spec's padding is torch's, last axis first; the convolution itself pads only symmetrically.
-        before, after = layer.padding[0::2][::-1], layer.padding[1::2][::-1]
+        before, after = spec.padding[0::2][::-1], spec.padding[1::2][::-1]
         self.symmetric = before if before == after else (0,) * len(before)
-        self.outer = () if before == after else layer.padding
+        self.outer = () if before == after else spec.padding
 
     def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
         self.needs_axes(dims[0], len(self.stride) + 1)
@@ -100,10 +104,12 @@ class Conv3D(_Convolution):
 class _TransposedConvolution(_Weighted):
     """The transpose of a convolution, with weights ``(in, out / groups, *kernel)``."""
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.stride, self.dilation, self.groups = layer.stride, layer.dilation, layer.groups
-        self.padding, self.output_padding = layer.padding, layer.output_padding
+    family = "convolution"
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.stride, self.dilation, self.groups = spec.stride, spec.dilation, spec.groups
+        self.padding, self.output_padding = spec.padding, spec.output_padding
 
     def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
         self.needs_axes(dims[0], len(self.stride) + 1)

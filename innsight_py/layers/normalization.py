@@ -9,14 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innsight_py.layers.base import Layer, Record, align, sum_to
-from innsight_py.layers.rules import BIASES, DeepLiftRule, LRPRule, away_from_zero, fill_zeros
+from innsight_py.functions.deeplift import DeepLiftRule
+from innsight_py.functions.layout import align, sum_to
+from innsight_py.functions.lrp import BIASES, CONSTANTS, Part, Rule, Weighted
+from innsight_py.functions.lrp_rules import AlphaBeta, Epsilon, Simple
+from innsight_py.functions.lrp_weightless import Gradient, Pass
+from innsight_py.functions.stabilizers import away_from_zero, fill_zeros
+from innsight_py.layers.affine import Linear
+from innsight_py.layers.base import Layer, Record
 
 
-class _Diagonal(Layer):
+class _Diagonal(Linear):
     """``y = k x + c`` with constants k and c that broadcast against an instance."""
 
-    lrp_rules: ClassVar[tuple[str, ...]] = ("simple", "epsilon", "alpha_beta", "pass")
+    lrp_takes: ClassVar[tuple[type[Rule], ...]] = (Weighted, Pass, Gradient)
+    lrp_asked: ClassVar[bool] = True
 
     def factor(self) -> Tensor:
         """Return k, shaped to multiply an output ``(B, *output_dim)``."""
@@ -26,8 +33,27 @@ class _Diagonal(Layer):
         """Return c, shaped likewise."""
         raise NotImplementedError
 
+    def undo(self, y: Tensor) -> Tensor:
+        factor = self.factor()
+        return torch.where(factor == 0, 0.0, (y - self.constant()) / factor)
+
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [sum_to(g * self.factor(), self.input_dims[0])]
+
+    def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        assert weight is not None
+        z = (align(x, len(self.output_dim) + 1) * weight).expand(-1, *self.output_dim)
+        return z if bias is None else z + bias
+
+    def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
+        assert weight is not None
+        return sum_to(g * weight, self.input_dims[0])
+
+    def weight_part(self, part: Part) -> Tensor | None:
+        return part.of(self.factor())
+
+    def bias_part(self, part: Part) -> Tensor | None:
+        return part.of(self.constant())
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
@@ -37,46 +63,50 @@ class _Diagonal(Layer):
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)
 
-    def lrp(self, r: Tensor, at: Record, rule: LRPRule, *, is_output: bool = False) -> list[Tensor | None]:
-        if rule.name == "pass":
+    def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
+        if isinstance(rule, Pass):
             return [sum_to(r, self.input_dims[0])]
+        if isinstance(rule, Gradient):
+            return self.pullback(r, at)
+        share = self._share_of_r(at, rule)
+        if share is None:
+            return super().lrp(r, at, rule, is_output=is_output)
+        return [sum_to(r * share, self.input_dims[0])]
+
+    def _share_of_r(self, at: Record, rule: Rule) -> Tensor | None:
+        """Return the share as R has it, which stabilises in a way of its own; None for rules that R has not."""
         scaled = align(at.inputs[0], len(self.output_dim) + 1) * self.factor()
-        if rule.name == "simple":  # unlike other layers: nothing is added where the output is not 0
-            share = scaled / fill_zeros(at.output)
-        elif rule.name == "epsilon":  # R rounds the parameter to single precision here (and only here)
-            share = scaled / away_from_zero(at.output, float(np.float32(rule.value)))
-        else:
+        if rule == Simple():  # unlike other layers: nothing is added where the output is not 0
+            return scaled / fill_zeros(at.output)
+        if isinstance(rule, Epsilon) and rule == Epsilon(rule.epsilon):
+            # R rounds the parameter to single precision here (and only here)
+            return scaled / away_from_zero(at.output, float(np.float32(rule.epsilon)))
+        if isinstance(rule, AlphaBeta) and rule == AlphaBeta(rule.alpha):
             constant = self.constant()
             positive, negative = scaled.clamp(min=0), scaled.clamp(max=0)
             share_positive = positive / (fill_zeros(positive) + constant.clamp(min=0))
             share_negative = negative / (fill_zeros(negative, -1) + constant.clamp(max=0))
-            share = rule.value * share_positive + (1 - rule.value) * share_negative
-        return [sum_to(r * share, self.input_dims[0])]
-
-    def lrp_loss(self, rule: LRPRule) -> str | None:
-        if rule.name == "pass":
-            return None
-        if rule.name != "simple":
-            return f"the rule {rule.name} does not hand on all relevance"
-        return BIASES if bool(self.constant().any()) else None
+            return rule.alpha * share_positive + (1 - rule.alpha) * share_negative
+        return None
 
 
 class BatchNorm(_Diagonal):
     """Batch normalisation: ``k = gamma / sqrt(var + eps)`` and ``c = beta - k mean`` for each channel."""
 
     r_class = "BatchNorm_Layer"
+    family = "batch_norm"
     gamma: Tensor
     beta: Tensor
     run_mean: Tensor
     run_var: Tensor
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.eps = layer.eps
-        self.register_buffer("gamma", layer.gamma)
-        self.register_buffer("beta", torch.zeros_like(layer.gamma) if layer.beta is None else layer.beta)
-        self.register_buffer("run_mean", layer.run_mean)
-        self.register_buffer("run_var", layer.run_var)
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.eps = spec.eps
+        self.register_buffer("gamma", spec.gamma)
+        self.register_buffer("beta", torch.zeros_like(spec.gamma) if spec.beta is None else spec.beta)
+        self.register_buffer("run_mean", spec.run_mean)
+        self.register_buffer("run_var", spec.run_var)
 
     def _per_channel(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * (len(self.output_dim) - 1))
@@ -97,13 +127,14 @@ class Scale(_Diagonal):
     """Multiplication by a constant and addition of one."""
 
     r_class = "Scale_Layer"
+    family = "scale"
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.register_buffer("scale", torch.ones(()) if layer.factor is None else layer.factor)
-        self.register_buffer("shift", torch.zeros(()) if layer.shift is None else layer.shift)
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.register_buffer("scale", torch.ones(()) if spec.factor is None else spec.factor)
+        self.register_buffer("shift", torch.zeros(()) if spec.shift is None else spec.shift)
 
     def linear(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -114,6 +145,12 @@ class Scale(_Diagonal):
 
     def constant(self) -> Tensor:
         return self.shift
+
+    def lrp_loss(self, rule: Rule) -> str | None:
+        loss = super().lrp_loss(rule)
+        if loss != BIASES or bool((self.scale != 1).any()):
+            return loss
+        return CONSTANTS if bool(self.shift[self.shift.isfinite()].any()) else None
 
 
 class Standardize(Layer):
@@ -131,13 +168,25 @@ class Standardize(Layer):
 
     whose terms stay small even where a reference is constant, so that its s' is huge, and which is the gradient where
     the reference is the input.
+
+    In general s is 1 over :math:`d = \max(r + t, l)` with :math:`r = \sqrt{a v + \varepsilon}`. Then the second term
+    has :math:`a h \kappa / (2 n (r + r'))` for :math:`h^2 / 4n`, :math:`\kappa` being the slope of d against r, and
+    :math:`h = 2 / (d + d')`.
+
+    For LRP s counts as a constant, so that the map is linear and a rule can share by its terms. Without centring that
+    passes relevance.
     """
 
+    lrp_takes: ClassVar[tuple[type[Rule], ...]] = (Simple, Epsilon, Gradient)
+    lrp_default: ClassVar[Rule] = Pass()  # which it has not: LRP stops where no rule is chosen
+    family = "normalization"
     r_class = "Standardize_Layer"
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.groups, self.eps, self.center = layer.groups, layer.eps, layer.center
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.groups, self.eps, self.center = spec.groups, spec.eps, spec.center
+        self.ratio, self.shift, self.least = spec.factor, spec.shift, spec.least
+        self._plain = (self.ratio, self.shift, self.least) == (1, 0, 0)
 
     def _blocks(self, x: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.input_dims[0])]
@@ -145,15 +194,21 @@ class Standardize(Layer):
             raise ValueError(f"{math.prod(self.input_dims[0])} numbers cannot be cut into {self.groups} groups")
         return x.reshape(*lead, self.groups, -1)
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the deviations c and what they are multiplied by, s."""
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the deviations c and what they are multiplied by, s; in general also d and the root r."""
         blocks = self._blocks(x)
         c = blocks - blocks.mean(-1, keepdim=True) if self.center else blocks
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
-        return c, (c.square().mean(-1, keepdim=True) + eps).rsqrt()
+        square = c.square().mean(-1, keepdim=True)
+        if self._plain:
+            s = (square + eps).rsqrt()
+            return c, s, s, s
+        root = (self.ratio * square + eps).sqrt()
+        divisor = (root + self.shift).clamp(min=self.least)
+        return c, divisor.reciprocal(), divisor, root
 
     def linear(self, *inputs: Tensor) -> Tensor:
-        c, s = self._parts(inputs[0])
+        c, s, *_ = self._parts(inputs[0])
         return (c * s).reshape(inputs[0].shape)
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
@@ -165,13 +220,43 @@ class Standardize(Layer):
     ) -> list[Tensor | None]:
         return [self._secant(m, at, ref)]
 
+    def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
+        if isinstance(rule, Gradient):
+            return self.pullback(r, at)
+        if isinstance(rule, Pass):
+            raise self._unsupported("LRP")
+        if not isinstance(rule, Simple | Epsilon):
+            raise self.refusal(rule)
+        _, s, *_ = at.once("parts", lambda: self._parts(at.inputs[0]))
+        shares = at.once(f"{rule.key} 0", lambda: rule.stabilize(at.output, rule.table().sides[0]))
+        blocks = self._blocks(r / shares) * s
+        if self.center:
+            blocks = blocks - blocks.mean(-1, keepdim=True)
+        return [blocks.reshape(r.shape[0], -1, *self.input_dims[0]) * at.inputs[0]]
+
+    def lrp_loss(self, rule: Rule) -> str | None:
+        return rule.loss
+
     def _secant(self, m: Tensor, at: Record, ref: Record) -> Tensor:
-        c, s = at.once("parts", lambda: self._parts(at.inputs[0]))
-        c_ref, s_ref = ref.once("parts", lambda: self._parts(ref.inputs[0]))
+        c, s, d, root = at.once("parts", lambda: self._parts(at.inputs[0]))
+        c_ref, s_ref, d_ref, root_ref = ref.once("parts", lambda: self._parts(ref.inputs[0]))
         blocks = self._blocks(m)
-        h = 2 * s * s_ref / (s + s_ref)
+        h = 2 * s * s_ref / (s + s_ref) if self._plain else 2 / (d + d_ref)
         total = (blocks * (c * s + c_ref * s_ref)).sum(-1, keepdim=True)
-        pulled = h * (blocks - h * (c + c_ref) * total / (4 * c.shape[-1]))
+        if self._plain:
+            pulled = h * (blocks - h * (c + c_ref) * total / (4 * c.shape[-1]))
+        else:
+            weight = self.ratio * self._slope(d - d_ref, root - root_ref, root) / (2 * c.shape[-1])
+            roots = root + root_ref  # 0 where both blocks are constant: nothing depends on them then
+            weight = torch.where(roots == 0, torch.zeros_like(roots), weight / roots)
+            pulled = h * (blocks - weight * (c + c_ref) * total)
         if self.center:
             pulled = pulled - pulled.mean(-1, keepdim=True)
         return pulled.reshape(*pulled.shape[:2], *self.input_dims[0])
+
+    def _slope(self, change: Tensor, difference: Tensor, root: Tensor) -> Tensor:
+        """Return how the divisor moves with the root: 1 unless the bound holds."""
+        if not self.least:
+            return torch.ones_like(root)
+        above = (root + self.shift > self.least).to(root.dtype)
+        return torch.where(difference == 0, above, (change / difference).clamp(0, 1))

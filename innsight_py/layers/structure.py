@@ -23,9 +23,9 @@ class Concatenate(Carrying):
 
     r_class = "Concatenate_Layer"
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.axis = layer.axis
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.axis = spec.axis
 
     def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
         not_the_batch(self.axis, dims[0])
@@ -43,10 +43,10 @@ class Flatten(Carrying):
 
     r_class = "Flatten_Layer"
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.start, self.end = layer.start_dim, layer.end_dim
-        self.channels_last = layer.order == "channels_last"
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.start, self.end = spec.start_dim, spec.end_dim
+        self.channels_last = spec.order == "channels_last"
 
     def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
         not_the_batch(self.start, dims[0], "start_dim")
@@ -72,9 +72,9 @@ class Reshape(Carrying):
     def is_identity(self) -> bool:
         return self.input_dims[0] == self.output_dim
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.shape = layer.shape
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.shape = spec.shape
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0].reshape(inputs[0].shape[0], *self.shape)
@@ -88,9 +88,9 @@ class Permute(Carrying):
 
     r_class = "Permute_Layer"
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.axes = layer.axes
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.axes = spec.axes
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0].permute(0, *self.axes)
@@ -107,9 +107,9 @@ class Take(Carrying):
 
     r_class = "Take_Layer"
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.axis, self.indices = layer.axis, list(layer.indices)
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.axis, self.indices = spec.axis, list(spec.indices)
 
     def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
         not_the_batch(self.axis, dims[0])
@@ -132,9 +132,9 @@ class Padding(Carrying):
 
     r_class = "Padding_Layer"
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.padding, self.mode, self.value = layer.padding, layer.mode, layer.value
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.padding, self.mode, self.value = spec.padding, spec.mode, spec.value
 
     def check(self, dims: tuple[tuple[int, ...], ...]) -> None:
         if len(self.padding) > 2 * len(dims[0]):
@@ -147,29 +147,6 @@ class Padding(Carrying):
         if self.mode == "constant":
             return F.pad(x, sides, value=self.value)
         return F.pad(x, sides, mode=self.mode)
-
-    def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
-        return [pull_linear(lambda x: self.linear(x), g, self.input_dims[0])]
-
-
-class Resize(Carrying):
-    """Another number of positions, by copies of the nearest or by interpolation."""
-
-    r_class = "Resize_Layer"
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self.size, self.mode, self.align_corners = layer.size, layer.mode, layer.align_corners
-        self.scale_factor = layer.scale_factor
-
-    def linear(self, *inputs: Tensor) -> Tensor:
-        return F.interpolate(
-            inputs[0],
-            size=list(self.size) if self.scale_factor is None else None,
-            scale_factor=None if self.scale_factor is None else list(self.scale_factor),
-            mode=self.mode,
-            align_corners=self.align_corners,
-        )
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [pull_linear(lambda x: self.linear(x), g, self.input_dims[0])]

@@ -1,152 +1,116 @@
-"""What all model-specific methods share: reading arguments, walking back in chunks, and holding the result."""
+"""What all methods share when they compute: bringing data to where the walk ends, and results into their shape."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from innsight_py._checks import WrongTypeError, warn
-from innsight_py._elementwise import all_finite
-from innsight_py._printing import method_html, method_text
-from innsight_py.converter import DTYPES, Explainable
-from innsight_py.data import read_data, to_channels_first
-from innsight_py.explanation import Buffers, Described, Explanation
-from innsight_py.graph import Explained, Graph, Step, Trace
-from innsight_py.keys import keys_of
-from innsight_py.layers.base import empty_like
-from innsight_py.selection import Selection, select_outputs
+from innsight_py.inputs.data import to_channels_first
+from innsight_py.methods.alarm import warn_of_new_nans
+from innsight_py.methods.asked import Asked
+from innsight_py.methods.documentation import DATA, IGNORE_LAST_ACT, SHARED, documented
+from innsight_py.model.explainable import DTYPES
+from innsight_py.model.graph import Graph
+from innsight_py.model.section import Section
+from innsight_py.model.tokens import looked_up, to_entries
+from innsight_py.results.attributions import Buffers
+from innsight_py.results.text import attributions_html, attributions_text
 
-#: Bytes that one backward walk may hold at its widest layer, at least and at most: about what stays in a core's cache,
-#: and enough to outweigh the weights, which every walk reads again (found by timing).
-CACHE_BYTES = (3 * 2**19, 6 * 2**20)
-#: Bytes of the values that a forward pass keeps for the walk back.
-TRACE_BYTES = 64 * 2**20
+#: Bytes of the values of a forward pass that goes up to where a section begins.
+HEAD_BYTES = 64 * 2**20
 
 
-def _explainable(value: object) -> object:
-    if not isinstance(value, Explainable):
-        raise WrongTypeError("a Converter")
-    return value
+class Walked(Protocol):
+    """What a walk leaves behind, see `innsight_py.methods.walk.Walk`."""
+
+    buffers: Buffers
+
+    def targets(self) -> list[Tensor | None]:
+        """Return the node of each row, ``(B,)`` for each output layer with a target."""
+
+    def largest(self) -> list[Tensor | None]:
+        """Return the node with the largest output of each row, ``(B,)`` for each selected output layer."""
+
+    def predictions(self) -> list[Tensor | None]:
+        """Return the predictions noted, ``(B, K)`` for each selected output layer."""
 
 
-#: What the gradient methods take: a converter, or a module as it is (see `innsight_py.bare`).
-AnyConverter = Annotated[Explainable, BeforeValidator(_explainable)]
-
-_SHARED_PARAMETERS = """channels_first : bool, optional
-        Whether the channels are the first or the last axis of each instance, in the data given and in the result.
-        The answers are the same. Default: as the model has them (`Converter.channels_first`): last for most Keras
-        models, first otherwise.
-    output_idx : int, sequence of int, or list or dict of these and None, optional
-        Output nodes to explain, counted from 0: of the first output layer, or with an entry for each output layer
-        (None: not wanted), or in a dict by their names (`Converter.output_keys`). Default: the first ten nodes of
-        the first output layer.
-    output_label : str, sequence of str, or list or dict of these and None, optional
-        The same by label.
-    {ignore_last_act}verbose : bool, optional
-        Show a progress bar. Default: when someone is watching (a terminal or a notebook).
-    dtype : {{"float", "double"}}
-        Precision of the calculation. The converter is not changed by it.
-    batch_size : int, optional
-        At most so many rows (or points of a path) travel together. Default: chosen so that they fit into memory."""
-_IGNORE_LAST_ACT = """ignore_last_act : bool
-        Explain the output before its last activation (Dense and convolution layers have one); otherwise, and for
-        other last layers, its value.
-    """
-
-
-class InterpretingMethod(Explanation):
+class InterpretingMethod(Asked):
     """Base class of the methods; see `Explanation` for the attributes."""
 
-    title: ClassVar[str] = "InterpretingMethod"
+    title: str = "InterpretingMethod"
+    #: Whether the method can be called again on other data; values that were handed in cannot.
+    can_be_repeated: ClassVar[bool] = True
 
     def __init_subclass__(cls, ignores_last_act: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__doc__ and "%(shared)s" in cls.__doc__:
-            shared = _SHARED_PARAMETERS.format(ignore_last_act=_IGNORE_LAST_ACT if ignores_last_act else "")
-            cls.__doc__ = cls.__doc__.replace("%(shared)s", shared)
+        ignore_last_act = IGNORE_LAST_ACT if ignores_last_act else ""
+        documented(data=DATA, shared=SHARED.replace("%(ignore_last_act)s", ignore_last_act))(cls)
 
-    def __init__(
-        self,
-        converter: Described,
-        *,
-        channels_first: bool | None,
-        output_idx: Any,
-        output_label: Any,
-        ignore_last_act: bool,
-        verbose: bool | None,
-        dtype: Literal["float", "double"],
-        batch_size: int | None,
-    ) -> None:
-        self.converter = converter
-        own = bool(getattr(converter, "channels_first", True))
-        self.channels_first = own if channels_first is None else channels_first
-        self.ignore_last_act = ignore_last_act
-        self.verbose = verbose
-        self.dtype: Literal["float", "double"] = dtype
-        self.batch_size = batch_size
-        selection = select_outputs(
-            output_idx, output_label, converter.output_dim, converter.output_names, keys_of(converter, "output")
-        )
-        self._selection = selection
-        self.output_idx = [None if nodes is None else list(nodes) for nodes in selection.idx]
-        self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
-        self.data: list[Tensor] = []
-        self.result: Buffers = []
-        self.preds: list[Tensor | None] | None = None
-        self.decomp_goal: list[Tensor | None] | None = None
-
-    # -- for subclasses -----------------------------------------------------------------------------------------
-
-    @property
-    def _model(self) -> Graph:
-        assert isinstance(self.converter, Explainable)
-        return self.converter.model_in(self.dtype)
-
-    def _read(self, data: Any, argument: str) -> list[Tensor]:
-        """Read data in the user's layout."""
-        read = read_data(
-            data, self.converter.input_dim, self.channels_first, DTYPES[self.dtype], argument,
-            self.converter.input_names, keys_of(self.converter, "input"),
-        )  # fmt: skip
-        if argument == "data":
-            _warn_of_missing(read)
-        return read
-
-    def _read_reference(self, data: Any, argument: str, single: bool) -> list[Tensor]:
-        """Read reference data, zeros where there are none."""
-        if data is None:
-            return [x.new_zeros((1, *x.shape[1:])) for x in self.data]
-        reference = self._read(data, argument)
-        if not all(all_finite(x) for x in reference):
-            raise ValueError(
-                f"Argument '{argument}': expected finite numbers, got NaN or infinite ones, which would spread to "
-                "every result."
-            )
-        if single and reference[0].shape[0] != 1:
-            raise ValueError(
-                f"Argument '{argument}': expected a single row for {type(self).__name__}, "
-                f"got {reference[0].shape[0]} rows."
-            )
-        return reference
-
-    def _first(self, data: Sequence[Tensor]) -> list[Tensor]:
+    def _at_inputs(self, data: Sequence[Tensor]) -> list[Tensor]:
         """Bring data into the model's layout, on the model's device."""
-        device = self._model.device
-        return [to_channels_first(x, self.channels_first).to(device) for x in data]
+        return [to_channels_first(x, self.channels_first).to(self._whole_model.device) for x in data]
 
-    def _take(self, inputs: Sequence[Tensor], rows: slice) -> list[Tensor]:
+    def _first(
+        self, data: Sequence[Tensor], graph: Graph | None = None, instead: Mapping[str, Tensor] | None = None
+    ) -> list[Tensor]:
+        """Bring data to where the walk ends, in the model's layout, on the model's device.
+
+        That is behind the preparation where the method wants that, and where a section begins if one is walked.
+        References may have values `instead` of those of layers.
+
+        Returns
+        -------
+        list of Tensor
+            A tensor ``(rows, *dims)`` for each of `Graph.inputs`, and then for each of `Graph.held`.
+        """
+        graph, whole = self._model if graph is None else graph, self._whole_model
+        inputs = self._at_inputs(data)
+        if inputs and self._base is not whole:
+            inputs = whole.prepare(inputs)
+        if not isinstance(graph, Section) or not inputs:
+            return inputs
+        rows = max(1, HEAD_BYTES // (whole.sizes.trace * DTYPES[self.dtype].itemsize))
+        if self.batch_size is not None:
+            rows = min(rows, self.batch_size)
+        chunks = list(zip(*(torch.split(x, rows) for x in inputs), strict=True))
+        starts = range(0, len(chunks) * rows, rows)
+        parts = [
+            graph.enter(some, {k: x if len(x) == 1 else x[i : i + len(some[0])] for k, x in (instead or {}).items()})
+            for i, some in zip(starts, chunks, strict=True)
+        ]
+        values = [torch.cat(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
+        if data is self.data:
+            self._inner |= dict(zip(graph.inputs, values, strict=False))
+        return values
+
+    def _first_reference(self, reference: Sequence[Tensor], graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Bring references to where the walk ends; what is given with a row is the row's own, as `inputs` have it."""
+        values = self._first(reference, graph, self._instead)
+        if not isinstance(graph, Section) or not graph.given:
+            return values
+        times = max(1, len(values[0]) // len(inputs[0]))
+        rows = times * len(inputs[0])
+        return [
+            inputs[i].repeat_interleave(times, 0) if name in graph.given else x.expand(rows, *x.shape[1:])
+            for i, (name, x) in enumerate(zip((*graph.inputs, *graph.held), values, strict=True))
+        ]
+
+    def _take(self, inputs: Sequence[Tensor], rows: slice, graph: Graph | None = None) -> list[Tensor]:
         """Take some rows of all inputs, laid out in memory as the model is quickest with them."""
-        return self._model.lay_out([x[rows] for x in inputs])
+        graph = self._model if graph is None else graph
+        return graph.lay_out([x[rows] for x in inputs])
 
-    def _finish(self, buffers: Buffers) -> Buffers:
-        """Bring buffers ``(K, B, *dims)`` into the shape and layout of results, ``(B, *dims, K)``."""
+    def _take_reference(self, reference: Sequence[Tensor], rows: slice, graph: Graph) -> list[Tensor]:
+        """Take the references of some rows: the only one, where it is the same for all."""
+        return graph.lay_out([x if len(x) == 1 else x[rows] for x in reference])
+
+    def _finish(self, walk: Walked) -> None:
+        """Take over what a walk found; buffers ``(K, B, *dims)`` get shape and layout of results, ``(B, *dims, K)``."""
 
         def arrange(x: Tensor | None) -> Tensor | None:
             if x is None:
@@ -154,222 +118,84 @@ class InterpretingMethod(Explanation):
             x = x.movedim(0, -1)
             return x if self.channels_first or x.dim() < 4 else x.movedim(1, -2)
 
-        return [None if row is None else [arrange(x) for x in row] for row in buffers]
+        self.result = [None if row is None else [arrange(x) for x in row] for row in self._by_inputs(walk.buffers)]
+        self._take_targets(walk.targets(), walk.largest())
+        self._given_data = self.data
+        warn_of_new_nans(
+            self.title, self._model, self.result, self.data, self._passes(), self.data_name, walk.predictions()
+        )
+        if self.layer is not None:
+            self._take_layers()
+
+    def _by_inputs(self, buffers: Buffers) -> Buffers:
+        """Return what came to vectors as one number for each entry of the inputs that go into embeddings."""
+        model = self._model
+        if self.layer is not None or not self._embeds:
+            return buffers
+        places = {name: j for j, name in enumerate(model.inputs)}
+        vectors = looked_up(self._base)
+        found: Buffers = []
+        for row in buffers:
+            if row is None:
+                found.append(None)
+                continue
+            pieces: list[Tensor | None] = []
+            for name, port in zip(self._base.inputs, self._converter.inputs, strict=True):
+                parts = [row[places[name]]] if name in places else []
+                for looked in vectors:
+                    piece = row[places[looked.layer]] if looked.source == name else None
+                    parts.append(None if piece is None else to_entries(piece, looked, port.dim))
+                there = [part for part in parts if part is not None]
+                pieces.append(sum(there[1:], there[0]) if there else None)
+            found.append(pieces)
+        return found
+
+    def _take_targets(self, targets: list[Tensor | None], largest: list[Tensor | None]) -> None:
+        """Keep which node each row has, and which has its largest output."""
+        names = [[str(name) for name in layer[0]] for layer in self.described.output_names]  # a target has one axis
+        self.target_idx = [None if nodes is None else nodes.tolist() for nodes in targets]
+        self.target_label = [
+            None if nodes is None else [labels[node] for node in nodes]
+            for nodes, labels in zip(self.target_idx, names, strict=True)
+        ]
+        self.largest = [
+            None if nodes is None or len(port.dim) > 1 else nodes.tolist()
+            for nodes, port in zip(largest, self.described.outputs, strict=True)
+        ]
+
+    def _take_layers(self) -> None:
+        """Let the values of the layers take the place of the data, and find out whether sums over them mean anything.
+
+        They do where every path to what is explained passes exactly one of the layers.
+        """
+        model = self._model
+        assert isinstance(model, Section)
+        if self.data:
+            values = [self._inner[name] for name in model.inputs]
+            self.data = [x if self.channels_first or x.dim() < 3 else x.movedim(1, -1) for x in values]
+        self.decomposes = self.decomposes and (len(model.inputs) == 1 if self.own_path else model.is_cut)
+
+    def _passes(self) -> Iterator[tuple[str, list[Tensor]]]:
+        """Give what the model was run for, in the model's layout: the data, and references where there are some."""
+        given = (
+            ("this row", self._given_data),
+            ("the reference", getattr(self, "x_ref", getattr(self, "data_ref", []))),
+        )
+        for what, data in given:
+            if len(data):
+                instead = None if data is self._given_data else self._instead
+                flat = [x.flatten(0, 1) if has_rows(data, self._given_data) else x for x in data]
+                yield what, self._first(flat, None, instead)
 
     def _fields(self) -> list[tuple[str, str]]:
         """Fields that only this method has, for printing."""
         return []
 
     def __repr__(self) -> str:
-        return method_text(self)
+        return attributions_text(self, self._fields())
 
     def _repr_html_(self) -> str:
-        return method_html(self)
-
-
-def _warn_of_missing(data: list[Tensor]) -> None:
-    """Warn of rows that hold NaN or infinite values."""
-    if all(all_finite(x) for x in data):
-        return
-    whole = torch.stack([x.isfinite().flatten(1).all(1) for x in data]).all(0)
-    rows = (~whole).nonzero().flatten().tolist()
-    warn(
-        f"Argument 'data': {len(rows)} of {len(whole)} rows hold NaN or infinite values (the first is "
-        f"data_{rows[0] + 1}): predictions and attributions of these rows mean nothing. Other rows are right."
-    )
-
-
-class Walk:
-    """Backward walks for all selected nodes of a method, in chunks, and what they add up to."""
-
-    def __init__(self, method: InterpretingMethod, rows: int) -> None:
-        self.model = method._model
-        self.selection: Selection = method._selection
-        self.what: dict[int, Explained] = {
-            i: self.model.explained(i, method.ignore_last_act) for i in self.selection.layers
-        }
-        self.rows = rows
-        self._cap = method.batch_size
-        self._dtype, self._device = DTYPES[method.dtype], self.model.device
-        sizes, itemsize = self.model.sizes, self._dtype.itemsize
-        self._trace_bytes, self._widest_bytes = sizes.trace * itemsize, sizes.widest * itemsize
-        least, most = CACHE_BYTES
-        self._cache_bytes = min(max(least, 8 * sizes.weights * itemsize), most)
-        self.buffers: Buffers = [
-            None if nodes is None else [None] * len(self.model.inputs) for nodes in self.selection.idx
-        ]
-        self._preds: list[list[Tensor]] = [[] for _ in self.selection.idx]
-        self._goals: list[list[Tensor]] = [[] for _ in self.selection.idx]
-        self._no_grad = torch.no_grad()
-        self._title, self._verbose = method.title, method.verbose
-        self._done = 0.0  # rows
-        self._bar: Any = None
-
-    def __enter__(self) -> Walk:
-        # Not inference mode: results would then be of no use to autograd, and neither would a layer that falls back
-        # on it for its own backward step.
-        self._no_grad.__enter__()
-        if self._verbose:
-            self._show()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._no_grad.__exit__(*error)
-        if self._bar is not None:
-            self._bar.close()
-
-    # -- chunks -------------------------------------------------------------------------------------------------
-
-    def points_together(self) -> int:
-        """How many rows (or points) one trace holds, so that a layer's values stay in the cache."""
-        points = max(1, min(TRACE_BYTES // self._trace_bytes, self._cache_bytes // self._widest_bytes))
-        return min(points, self._cap) if self._cap else points
-
-    def row_chunks(self, rows: int) -> list[slice]:
-        """Cut so many rows into chunks of equal size that fit into memory."""
-        pieces = math.ceil(rows / self.points_together())
-        size = math.ceil(rows / pieces)
-        return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-
-    def blocks(self, n: int) -> Iterator[tuple[slice, slice]]:
-        """Cut rows times n points a row into blocks: several whole rows, or some points of one row."""
-        together = self.points_together()
-        if together >= n:
-            rows = together // n
-            for start in range(0, self.rows, rows):
-                yield slice(start, min(start + rows, self.rows)), slice(0, n)
-        else:
-            for row in range(self.rows):
-                for start in range(0, n, together):
-                    yield slice(row, row + 1), slice(start, min(start + together, n))
-
-    def _show(self) -> None:
-        """Start the progress bar: when it is asked for, or after the first piece of work, if somebody is watching."""
-        self._bar = tqdm(
-            desc=f"Backward pass '{self._title}'",
-            total=self.rows,
-            disable=None if self._verbose is None else False,
-            leave=False,
-            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} rows [{elapsed}<{remaining}]",
-        )
-
-    def _advance(self, rows: float) -> None:
-        """Show how many rows are done."""
-        self._done += rows
-        if self._bar is None and self._verbose is None and self._done < self.rows - 0.5:
-            self._show()
-        if self._bar is not None:
-            self._bar.update(min(self._done, self.rows) - self._bar.n)
-
-    # -- the walk -----------------------------------------------------------------------------------------------
-
-    def back(
-        self, step: Step, batch: int, done: float, start: Callable[[Explained], Tensor] | None = None
-    ) -> Iterator[tuple[int, slice, list[Tensor | None]]]:
-        """Walk back from every selected node.
-
-        Parameters
-        ----------
-        step : callable
-            The method's rule.
-        batch : int
-            Rows that the walk carries.
-        done : float
-            How many rows of the result are done with it (a part of one, where a row takes several walks).
-        start : callable, optional
-            Gives the value that each explained node starts with, shape ``(B, nodes)``. Default: 1.
-
-        Yields
-        ------
-        layer, nodes, pieces
-            Number of the output layer, which of its selected nodes, and a tensor ``(K, B or 1, *dims)`` or None for
-            each input.
-        """
-        together = max(1, self._cache_bytes // (batch * self._widest_bytes))
-        chunks = [
-            (i, nodes[first : first + together], first)
-            for i, nodes in ((i, self.selection.idx[i] or ()) for i in self.what)
-            for first in range(0, len(nodes), together)
-        ]
-        for i, chunk, first in chunks:
-            what, size = self.what[i], self.model.output_dims[i][0]
-            places = np.zeros((len(chunk), 1, size), np.float64 if self._dtype == torch.float64 else np.float32)
-            places[np.arange(len(chunk)), 0, list(chunk)] = 1
-            one_hot = torch.from_numpy(places).to(self._device)
-            seed = one_hot if start is None else one_hot * start(what)
-            yield i, slice(first, first + len(chunk)), self.model.backward(what, seed, step)
-            self._advance(done / len(chunks))
-
-    def put(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None) -> None:
-        """Write a piece ``(K, rows or 1, *dims)`` of what output layer i gives to input j, where nothing else is added.
-
-        It is multiplied by `factor`, ``(rows, *dims)``, on the way.
-        """
-        buffer = self._buffer(i, j, piece)
-        if factor is None:
-            buffer[nodes, rows] = piece
-        else:
-            torch.mul(piece, factor, out=buffer[nodes, rows])
-
-    def add(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor) -> None:
-        """Add a piece ``(K, rows or 1, *dims)`` to what output layer i gives to input j."""
-        self._buffer(i, j, piece, zeros=True)[nodes, rows] += piece
-
-    def _buffer(self, i: int, j: int, piece: Tensor, zeros: bool = False) -> Tensor:
-        """Return what holds the result of output layer i for input j, laid out in memory as a piece of it."""
-        row, selected = self.buffers[i], self.selection.idx[i]
-        assert row is not None
-        assert selected is not None
-        buffer = row[j]
-        if buffer is None:
-            shape = (len(selected), self.rows, *piece.shape[2:])
-            buffer = row[j] = empty_like(piece, shape)
-            if zeros:
-                buffer.zero_()
-        return buffer
-
-    # -- what is explained --------------------------------------------------------------------------------------
-
-    def observe(self, trace: Trace, value: Callable[[Explained], Tensor] | None = None) -> None:
-        """Note predictions and explained values of the next rows."""
-        for i, what in self.what.items():
-            nodes = list(self.selection.idx[i] or ())
-            self._preds[i].append(trace.values[self.model.outputs[i]][:, nodes])
-            self._goals[i].append((trace.explained(what) if value is None else value(what))[:, nodes])
-
-    def observe_all(self, inputs: Sequence[Tensor]) -> None:
-        """Run the model over all rows only to note predictions and explained values."""
-        for rows in self.row_chunks(self.rows):
-            self.observe(self.model.trace([x[rows] for x in inputs]))
-
-    def predictions(self) -> list[Tensor | None]:
-        """Return the predictions noted, ``(B, K)`` for each selected output layer."""
-        return [_joined(parts) for parts in self._preds]
-
-    def explained(self, minus: dict[int, Tensor] | None = None) -> list[Tensor | None]:
-        """Return the explained values noted, less a reference value ``(nodes,)`` for each selected output layer."""
-        values: list[Tensor | None] = []
-        for i, parts in enumerate(self._goals):
-            value = _joined(parts)
-            if value is not None and minus is not None:
-                value = value - minus[i][list(self.selection.idx[i] or ())]
-            values.append(value)
-        return values
-
-    def mean_explained(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Return the mean of the explained values over reference rows, all nodes, for each selected output layer."""
-        rows = inputs[0].shape[0]
-        sums: dict[int, Tensor] = {}
-        for chunk in self.row_chunks(rows):
-            trace = self.model.trace([x[chunk] for x in inputs])
-            for i, what in self.what.items():
-                part = trace.explained(what).sum(0)
-                sums[i] = sums[i] + part if i in sums else part
-        return {i: total / rows for i, total in sums.items()}
-
-
-def _joined(parts: list[Tensor]) -> Tensor | None:
-    return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None
+        return attributions_html(self, self._fields())
 
 
 def random_source(seed: int | torch.Generator | None) -> np.random.Generator:
@@ -382,16 +208,24 @@ def random_source(seed: int | torch.Generator | None) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def times_difference(buffers: Buffers, inputs: list[Tensor], reference: list[Tensor]) -> None:
-    """Multiply buffers ``(K, B, *dims)`` by the difference of inputs and reference, in place."""
+def times_difference(buffers: Buffers, inputs: list[Tensor], reference: list[Tensor], first: int = 0) -> None:
+    """Multiply buffers ``(K, B, *dims)`` by the difference of inputs and reference, in place; some before `first`."""
     for row in buffers:
-        for buffer, x, x_ref in zip(row or [], inputs, reference, strict=False):
+        for buffer, x, x_ref in zip((row or [])[first:], inputs, reference, strict=False):
             if buffer is not None:
                 buffer *= x - x_ref
 
 
-def reference_text(reference: list[Tensor]) -> str:
-    """Describe reference values as R does: zeros, or their mean and quartiles."""
+def has_rows(reference: Sequence[Tensor], data: Sequence[Tensor]) -> bool:
+    """Tell whether each row has references of its own, ``(B, n, *dims)``."""
+    return reference[0].dim() > data[0].dim()
+
+
+def reference_text(reference: list[Tensor], name: str | None = None) -> str:
+    """Describe reference values as R does, zeros or their mean and quartiles, after their name if they have one."""
+    if name is not None and name != "zeros":
+        said = "the center of the model's preparation" if name == "center" else f"the {name} of the data"
+        return f"{said}, {reference_text(reference)}"
     values = torch.cat([x.flatten() for x in reference]).double()
     if not bool(values.any()):
         return "zeros"

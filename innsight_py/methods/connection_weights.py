@@ -7,10 +7,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, checked, warn
-from innsight_py.converter import Converter
-from innsight_py.graph import Explained
 from innsight_py.layers import Layer
-from innsight_py.methods.base import InterpretingMethod, Walk
+from innsight_py.methods.base import InterpretingMethod
+from innsight_py.methods.walk import Walk
+from innsight_py.model.converter import Converter
+from innsight_py.model.graph import Explained
 
 
 class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
@@ -34,7 +35,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be; the message names it.
+        If an argument has a wrong type or value. The message names it.
     UnsupportedLayerError
         If the model has a layer without a rule.
 
@@ -57,37 +58,53 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
         *,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
+        data_names: Any = None,
         channels_first: Flag | None = None,
         times_input: Flag = False,
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
         batch_size: Count | None = None,
+        layer: Any = None,
+        neuron: Any = None,
     ) -> None:
         super().__init__(
-            converter, channels_first=channels_first, output_idx=output_idx, output_label=output_label,
-            ignore_last_act=False, verbose=verbose, dtype=dtype, batch_size=batch_size,
+            converter.fitting(data), channels_first=channels_first, output_idx=output_idx,
+            output_label=output_label, target=target,
+            data_names=data_names, ignore_last_act=False, verbose=verbose, dtype=dtype, batch_size=batch_size,
+            layer=layer, neuron=neuron,
         )  # fmt: skip
         self.times_input = times_input
-        self.is_global = not times_input
-        if times_input:
+        self.is_global = not times_input and target is None
+        self.per_unit = not times_input and not self._whole_model.preparation  # prepared features have a unit of theirs
+        if not self.is_global:
             if data is None:
-                raise ValueError("Argument 'data': expected data, which times_input=True needs, got None.")
+                needs = "times_input=True" if times_input else "a node for each row (target)"
+                raise ValueError(f"Argument 'data': expected data, which {needs} needs, got None.")
             self.data = self._read(data, "data")
         elif data is not None:
-            warn("Without times_input=True the method is global: 'data' is not used.")
+            warn("Without times_input=True or target the method is global: 'data' is not used.")
 
         def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
             return layer.connection_weights(upper)
 
-        rows = self.data[0].shape[0] if times_input else 1
+        rows = 1 if self.is_global else self.data[0].shape[0]
         inputs = self._first(self.data)
         with Walk(self, rows) as walk:
-            for i, nodes, pieces in walk.back(step, 1, rows):
+            everything = slice(0, rows)
+            if target is not None:
+                walk.observe_all(inputs)
+            for i, nodes, pieces in walk.back(step, everything, 1 if target is None else rows, rows):
                 for j, piece in enumerate(pieces):
                     if piece is not None:
-                        walk.add(i, j, nodes, slice(0, rows), piece * inputs[j] if times_input else piece)
-            self.result = self._finish(walk.buffers)
+                        walk.add(i, j, nodes, everything, piece * inputs[j] if times_input else piece)
+            self._finish(walk)
+            self.preds = walk.predictions() if target is not None else None
+
+    @property
+    def _at_prepared(self) -> bool:
+        return True
 
     def _fields(self) -> list[tuple[str, str]]:
-        kind = "local" if self.times_input else "global"
+        kind = "global" if self.is_global else "local"
         return [("times_input", f"{self.times_input} (→ {kind} ConnectionWeights method)")]

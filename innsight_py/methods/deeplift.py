@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from innsight_py._checks import Count, Flag, Seed, checked
-from innsight_py.completeness import warn_if_incomplete
-from innsight_py.converter import Converter
-from innsight_py.graph import Explained, Step, Trace
+from innsight_py._checks import Count, Flag, Seed, checked, warn
 from innsight_py.layers import DeepLiftRule, Layer
-from innsight_py.methods.base import InterpretingMethod, Walk, random_source, reference_text
+from innsight_py.methods import alarm
+from innsight_py.methods.base import InterpretingMethod, has_rows, random_source, reference_text
+from innsight_py.methods.walk import Walk
+from innsight_py.model.converter import Converter
+from innsight_py.model.graph import Explained, Graph, Step, Trace
+from innsight_py.results.completeness import quick_gaps, warn_if_incomplete, worst_entry
 
 
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
@@ -25,6 +29,22 @@ def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
     return step
 
 
+def _calm_winners(
+    model: Graph, what: Explained, node: int, trace: Trace, reference: Trace, rule: DeepLiftRule
+) -> str:  # fmt: skip
+    """Say that shares in the windows of max pooling are what is large, if it is not where the winner takes all."""
+    rules = (rule, replace(rule, winner_takes_all=True))
+    shared, won = (
+        alarm.magnitudes(model, what, node, trace, reference, deeplift_step(trace, reference, each)) for each in rules
+    )
+    if won * alarm.LARGER >= shared:
+        return ""
+    return (
+        "all inputs of a window of max pooling share its contribution, though their differences nearly cancel. With "
+        f"winner_takes_all=True the magnitudes sum to {won:.3g}, but the attributions need not add up"
+    )
+
+
 class _Rescaling(InterpretingMethod):
     """What DeepLift and DeepSHAP share: sums that are exact except where `_losses` says why not."""
 
@@ -32,6 +52,10 @@ class _Rescaling(InterpretingMethod):
     decomposes = True
     rule_name: Literal["rescale", "reveal_cancel"]
     winner_takes_all: bool
+
+    @property
+    def _at_prepared(self) -> bool:
+        return True
 
     def _losses(self) -> list[str]:
         rule, model = DeepLiftRule(self.rule_name, self.winner_takes_all), self._model
@@ -43,10 +67,63 @@ class _Rescaling(InterpretingMethod):
         )
         return list(dict.fromkeys(loss for loss in losses if loss))
 
-    def _check_sums(self, walk: Walk) -> None:
+    def _check_sums(self, walk: Walk, reference: list[Tensor]) -> None:
         rounding = "rounding" + (" (dtype='double' has more digits)" if self.dtype == "float" else "")
         self.explained_values = walk.explained()
-        warn_if_incomplete(self, lambda: self._losses() or [rounding])
+        self.losses = self._losses()
+        if not self.decomposes:
+            return
+        # Reveal-cancel divides by differences that are nearly 0, as R does; its contributions are known to cancel.
+        gaps = quick_gaps(self)
+        complete = not warn_if_incomplete(self, self.losses or [rounding], gaps)
+        if complete and self.rule_name == "rescale" and self.layer is None:
+            self._warn_of_amplified(walk, reference, rounding, gaps)
+
+    def _walked(self) -> list[Graph]:
+        """Return what is walked: layer by layer for reveal-cancel, which takes a layer and its activation as one."""
+        return self._sections() if self.rule_name == "reveal_cancel" else [self._model]
+
+    @property
+    def _own_references(self) -> bool:
+        """Whether each row has references of its own."""
+        raise NotImplementedError
+
+    def _warn_of_amplified(
+        self, walk: Walk, reference: list[Tensor], rounding: str, gaps: Mapping[int, Tensor]
+    ) -> None:  # fmt: skip
+        """Warn once of contributions that explode: what they miss is hidden behind their magnitudes."""
+        limit, rule = alarm.ROUNDING[self.dtype], DeepLiftRule(self.rule_name, self.winner_takes_all)
+        for i, what in walk.what.items():
+            worst = worst_entry(self, i, gaps[i], limit, alarm.DOUBTFUL)
+            if worst is None:
+                continue
+            trace = walk.model.trace([x[worst.row : worst.row + 1] for x in self._first(self.data)])
+            each = self._own_references or len(reference[0]) == walk.rows > 1
+            own_first = worst.row * (len(reference[0]) // walk.rows if each else 0)
+            first = [x[own_first : own_first + 1] for x in reference]
+            at_reference = _beside(walk, trace, walk.model.trace(first), first)
+            own = self.own_nodes(i)
+            node = (self._selection.idx[i] or ())[worst.node] if own is None else own[worst.row]
+            label = self.node_label(i, worst.node, worst.row)
+            terms, layer = alarm.amplifying(
+                walk.model, what, node, trace, at_reference, deeplift_step(trace, at_reference, rule)
+            )
+            explained = max(worst.explained, terms)
+            off = abs(worst.missing) > limit * explained and not self.losses
+            if not off and worst.magnitudes <= alarm.AMPLIFIED * explained:
+                continue
+            what_is_wrong = (
+                f"do not add up: {worst.missing:.3g} is missing" if off else "nearly cancel, and mean little one by one"
+            )
+            calm = "" if self.winner_takes_all else _calm_winners(walk.model, what, node, trace, at_reference, rule)
+            why = calm or "; ".join(reason for reason in (layer, rounding if off else "") if reason)
+            way = "" if calm else " Another reference helps where a layer is nearly constant at this one."
+            warn(
+                f"{self.title}: the attributions {what_is_wrong}. For {self.data_names[worst.row]} and '{label}' "
+                f"their magnitudes sum to {worst.magnitudes:.3g}, where {worst.explained:.3g} is explained. "
+                f"Why: {why or 'a rule divides by differences that are nearly 0'}.{way}"
+            )
+            return
 
 
 class DeepLift(_Rescaling):
@@ -62,29 +139,29 @@ class DeepLift(_Rescaling):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list or dict of these
-        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
-        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
-        converter has names.
-    x_ref : like `data`, optional
-        The reference, a single row. Default: zeros.
+    %(data)s
+    x_ref : like `data`, "mean", "median", "mode", "zeros", "center", or Series, optional
+        The reference: a single row, with or without the axis of the batch, or one for each row, ``(B, *dims)``.
+        ``"mean"`` and ``"median"`` are those of the data. ``"center"`` is the row that the model's scaler (or Keras
+        Normalization) maps to 0. By default it is the center if the model has one, and zeros otherwise.
     rule_name : {"rescale", "reveal_cancel"}
         Rule for activations.
     winner_takes_all : bool
-        Give what comes to a max pooling to the largest input alone; otherwise treat it as the mean over the window,
+        Give the contribution of a max pooling to its largest input alone. With False all inputs of the window share it,
         scaled so that sums are kept.
     %(shared)s
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be; the message names it.
+        If an argument has a wrong type or value. The message names it.
     UnsupportedLayerError
         If the model has a layer without a rule.
 
     Warns
     -----
     UserWarning
+        If zeros, which nobody asked for, lie far outside of a table.
         If contributions do not add up, with the reason: the winner takes all in a max pooling (R's default), or a
         softmax is explained; see `Explanation.residual`.
 
@@ -108,6 +185,8 @@ class DeepLift(_Rescaling):
         channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
+        data_names: Any = None,
         ignore_last_act: Flag = True,
         rule_name: Literal["rescale", "reveal_cancel"] = "rescale",
         x_ref: Any = None,
@@ -115,42 +194,70 @@ class DeepLift(_Rescaling):
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
         batch_size: Count | None = None,
+        layer: Any = None,
+        neuron: Any = None,
     ) -> None:
         super().__init__(
-            converter, channels_first=channels_first, output_idx=output_idx, output_label=output_label,
-            ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype, batch_size=batch_size,
+            converter.fitting(data), channels_first=channels_first, output_idx=output_idx,
+            output_label=output_label, target=target,
+            data_names=data_names, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
+            batch_size=batch_size,
+            layer=layer, neuron=neuron,
         )  # fmt: skip
         self.rule_name, self.winner_takes_all = rule_name, winner_takes_all
         self.data = self._read(data, "data")
         self.x_ref = self._read_reference(x_ref, "x_ref", single=True)
-        inputs, reference = self._first(self.data), self._first(self.x_ref)
-        rule = DeepLiftRule(rule_name, winner_takes_all)
-        with Walk(self, inputs[0].shape[0]) as walk:
-            reference = self._take(reference, slice(None))
-            at_reference = walk.model.trace(reference)
-            chunks = walk.row_chunks(walk.rows)
-            for rows in chunks:
-                some = self._take(inputs, rows)
-                trace = walk.model.trace(some)
-                walk.observe(trace)
-                differences = [x - x_ref for x, x_ref in zip(some, reference, strict=True)]
-                for i, nodes, pieces in walk.back(deeplift_step(trace, at_reference, rule), len(some[0]), len(some[0])):
-                    for j, piece in enumerate(pieces):
-                        if piece is not None:
-                            walk.put(i, j, nodes, rows, piece, differences[j])
-            self.result = self._finish(walk.buffers)
+        with Walk(self, self.data[0].shape[0]) as walk:
+            for column, graph in enumerate(self._walked()):
+                walk.go(graph, column)
+                inputs = self._first(self.data, graph)
+                reference = self._first_reference(self.x_ref, graph, inputs)
+                at_reference = self._explain(walk, inputs, reference)
+            self._finish(walk)
             self.preds = walk.predictions()
-            self.decomp_goal = walk.explained(
-                minus={i: at_reference.explained(what)[0] for i, what in walk.what.items()}
-            )
-            self._check_sums(walk)
+            self.decomp_goal = walk.explained(minus=at_reference)
+            self._check_sums(walk, reference)
+
+    @property
+    def _own_references(self) -> bool:
+        return len(self.x_ref[0]) > 1
+
+    def _explain(self, walk: Walk, inputs: list[Tensor], reference: list[Tensor]) -> dict[int, Tensor]:
+        """Walk back from all rows; return the explained values at the references, ``(1, nodes)`` or ``(B, nodes)``."""
+        rule, model = DeepLiftRule(self.rule_name, self.winner_takes_all), walk.model
+        single = len(reference[0]) == 1
+        at_reference = model.trace(reference) if single else None
+        found: dict[int, list[Tensor]] = {i: [] for i in walk.what}
+        for rows in walk.row_chunks(walk.rows):
+            some, some_ref = self._take(inputs, rows, model), self._take_reference(reference, rows, model)
+            trace, at_ref = model.trace(some), at_reference
+            if at_ref is None:
+                at_ref = model.trace(some_ref)
+            if walk.column == 0:
+                walk.observe(trace, rows)
+            if not single or rows.start == 0:
+                for i, what in walk.what.items():
+                    found[i].append(at_ref.explained(what))
+            pairs = zip(some[: len(model.inputs)], some_ref, strict=False)
+            differences = [x - x_ref for x, x_ref in pairs]
+            step, count = deeplift_step(trace, _beside(walk, trace, at_ref, some_ref), rule), len(some[0])
+            for i, nodes, pieces in walk.back(step, rows, count, count):
+                for j, piece in enumerate(pieces):
+                    if piece is not None:
+                        walk.put(i, j, nodes, rows, piece, differences[j])
+        return {i: torch.cat(parts) for i, parts in found.items()}
 
     def _fields(self) -> list[tuple[str, str]]:
         return [
             ("rule_name", f"'{self.rule_name}'"),
             ("winner_takes_all", str(self.winner_takes_all)),
-            ("x_ref", reference_text(self.x_ref)),
+            ("x_ref", reference_text(self.x_ref, self.reference_name)),
         ]
+
+
+def _beside(walk: Walk, trace: Trace, at_reference: Trace, reference: list[Tensor]) -> Trace:
+    """Return the pass of references that belongs to a pass of rows: what is detached is as it is for the rows."""
+    return walk.model.trace(reference, given=trace) if walk.model.takes_as_given else at_reference
 
 
 class DeepSHAP(_Rescaling):
@@ -165,14 +272,13 @@ class DeepSHAP(_Rescaling):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list or dict of these
-        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
-        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
-        converter has names.
-    data_ref : like `data`, optional
-        The references. Default: one row of zeros.
+    %(data)s
+    data_ref : like `data`, "mean", "median", "mode", "zeros", "center", or Series, optional
+        The references: ``(n, *dims)`` for all rows, ``(B, n, *dims)`` for each row, or the name of one row, see
+        `DeepLift`. By default it is the center if the model has one, and one row of zeros otherwise.
     limit_ref : int
-        At most so many references are used; where there are more, they are drawn without replacement.
+        At most `limit_ref` references are used. If there are more, they are drawn without replacement (the same
+        positions for all rows, where each has its own).
     rule_name : {"rescale", "reveal_cancel"}
         Rule for activations, see `DeepLift`.
     winner_takes_all : bool
@@ -184,13 +290,14 @@ class DeepSHAP(_Rescaling):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be; the message names it.
+        If an argument has a wrong type or value. The message names it.
     UnsupportedLayerError
         If the model has a layer without a rule.
 
     Warns
     -----
     UserWarning
+        If zeros, which nobody asked for, lie far outside of a table.
         If contributions do not add up, with the reason: the winner takes all in a max pooling (R's default), or a
         softmax is explained; see `Explanation.residual`.
 
@@ -213,6 +320,8 @@ class DeepSHAP(_Rescaling):
         channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
+        data_names: Any = None,
         ignore_last_act: Flag = True,
         rule_name: Literal["rescale", "reveal_cancel"] = "rescale",
         data_ref: Any = None,
@@ -222,24 +331,40 @@ class DeepSHAP(_Rescaling):
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
         batch_size: Count | None = None,
+        layer: Any = None,
+        neuron: Any = None,
     ) -> None:
         super().__init__(
-            converter, channels_first=channels_first, output_idx=output_idx, output_label=output_label,
-            ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype, batch_size=batch_size,
+            converter.fitting(data), channels_first=channels_first, output_idx=output_idx,
+            output_label=output_label, target=target,
+            data_names=data_names, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
+            batch_size=batch_size,
+            layer=layer, neuron=neuron,
         )  # fmt: skip
         self.rule_name, self.winner_takes_all, self.limit_ref = rule_name, winner_takes_all, limit_ref
         self.data = self._read(data, "data")
         reference = self._read_reference(data_ref, "data_ref", single=False)
-        available = reference[0].shape[0]
+        each = has_rows(reference, self.data)
+        available = reference[0].shape[1 if each else 0]
         if available > limit_ref:
             drawn = torch.from_numpy(random_source(seed).permutation(available)[:limit_ref].copy())
-            reference = [x[drawn] for x in reference]
+            reference = [x[:, drawn] if each else x[drawn] for x in reference]
         self.data_ref = reference
+        explain = self._explain_each if each else self._explain
         with Walk(self, self.data[0].shape[0]) as walk:
-            goal = self._explain(walk, self._first(self.data), self._first(self.data_ref))
-            self.result = self._finish(walk.buffers)
+            for column, graph in enumerate(self._walked()):
+                walk.go(graph, column)
+                inputs = self._first(self.data, graph)
+                flat = [x.flatten(0, 1) if each else x for x in reference]
+                references = self._first_reference(flat, graph, inputs)
+                goal = explain(walk, inputs, references)
+            self._finish(walk)
             self.preds, self.decomp_goal = walk.predictions(), goal
-            self._check_sums(walk)
+            self._check_sums(walk, references)
+
+    @property
+    def _own_references(self) -> bool:
+        return has_rows(self.data_ref, self._given_data)
 
     def _explain(self, walk: Walk, inputs: list[Tensor], reference: list[Tensor]) -> list[Tensor | None]:
         """Go through all pairs of rows and references and return the goals; each pass is run once.
@@ -250,15 +375,15 @@ class DeepSHAP(_Rescaling):
         chunks, chunks_ref = walk.row_chunks(walk.rows), walk.row_chunks(count)
         totals = dict.fromkeys(walk.what, torch.zeros(()))
         for refs in chunks_ref:
-            some_ref = self._take(reference, refs)
+            some_ref = walk.model.lay_out([x[refs] for x in reference])
             at_refs = walk.model.trace(some_ref)
             for i, what in walk.what.items():
                 totals[i] = totals[i] + at_refs.explained(what).sum(0)
             for rows in chunks:
-                some = self._take(inputs, rows)
+                some = walk.model.lay_out([x[rows] for x in inputs])
                 trace = walk.model.trace(some)
-                if refs.start == 0:
-                    walk.observe(trace)
+                if refs.start == 0 and walk.column == 0:
+                    walk.observe(trace, rows)
                 if len(some[0]) >= len(some_ref[0]):
                     for q in range(len(some_ref[0])):
                         self._pairs(walk, trace, at_refs.row(q), some, [x[q : q + 1] for x in some_ref], rows, count)
@@ -268,6 +393,28 @@ class DeepSHAP(_Rescaling):
                         self._pairs(walk, trace.row(p), at_refs, [x[p : p + 1] for x in some], some_ref, row, count)
         return walk.explained(minus={i: total / count for i, total in totals.items()})
 
+    def _explain_each(self, walk: Walk, inputs: list[Tensor], reference: list[Tensor]) -> list[Tensor | None]:
+        """Go through the pairs of each row and its own references ``(B * n, *dims)``, and return the goals."""
+        count = len(reference[0]) // walk.rows
+        means: dict[int, list[Tensor]] = {i: [] for i in walk.what}
+        for rows in walk.row_chunks(walk.rows):
+            some = walk.model.lay_out([x[rows] for x in inputs])
+            trace = walk.model.trace(some)
+            if walk.column == 0:
+                walk.observe(trace, rows)
+            for p in range(len(some[0])):
+                totals = dict.fromkeys(walk.what, torch.zeros(()))
+                row, first = slice(rows.start + p, rows.start + p + 1), (rows.start + p) * count
+                for refs in walk.row_chunks(count):
+                    some_ref = walk.model.lay_out([x[first + refs.start : first + refs.stop] for x in reference])
+                    at_refs = walk.model.trace(some_ref)
+                    for i, what in walk.what.items():
+                        totals[i] = totals[i] + at_refs.explained(what).sum(0)
+                    self._pairs(walk, trace.row(p), at_refs, [x[p : p + 1] for x in some], some_ref, row, count)
+                for i, total in totals.items():
+                    means[i].append(total / count)
+        return walk.explained(minus={i: torch.stack(rows) for i, rows in means.items()})
+
     def _pairs(
         self, walk: Walk, trace: Trace, at_refs: Trace, some: list[Tensor], some_ref: list[Tensor], rows: slice,
         count: int,
@@ -275,9 +422,8 @@ class DeepSHAP(_Rescaling):
         """Add the contributions of many rows with one reference, or of one row with many references."""
         rule = DeepLiftRule(self.rule_name, self.winner_takes_all)
         batch = max(len(some[0]), len(some_ref[0]))
-        for i, nodes, pieces in walk.back(
-            deeplift_step(trace, at_refs, rule), batch, len(some[0]) * len(some_ref[0]) / count
-        ):
+        step = deeplift_step(trace, _beside(walk, trace, at_refs, some_ref), rule)
+        for i, nodes, pieces in walk.back(step, rows, batch, len(some[0]) * len(some_ref[0]) / count):
             for j, piece in enumerate(pieces):
                 if piece is not None:
                     contribution = piece * (some[j] - some_ref[j]) / count
@@ -288,5 +434,5 @@ class DeepSHAP(_Rescaling):
         return [
             ("rule_name", f"'{self.rule_name}'"),
             ("winner_takes_all", str(self.winner_takes_all)),
-            ("data_ref", reference_text(self.data_ref)),
+            ("data_ref", reference_text(self.data_ref, self.reference_name)),
         ]

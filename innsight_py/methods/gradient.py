@@ -6,7 +6,7 @@ product written out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,47 +14,46 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, NotNegative, Seed, checked
-from innsight_py._elementwise import all_finite
-from innsight_py.converter import Explainable
-from innsight_py.graph import Explained, Step, Trace
-from innsight_py.layers import Layer
-from innsight_py.methods.base import AnyConverter, Buffers, InterpretingMethod, Walk, random_source
+from innsight_py.functions.elementwise import all_finite
+from innsight_py.methods.asked import AnyConverter
+from innsight_py.methods.base import InterpretingMethod, random_source
+from innsight_py.methods.gradient_step import gradient_step
+from innsight_py.methods.relu_rule import ReluRule, check_relus, relu_step
+from innsight_py.methods.walk import Walk
+from innsight_py.model.explainable import Explainable
+from innsight_py.model.graph import Graph, Step, Trace
 
 #: Gives the points of some rows and steps, each input ``(rows * steps, *dims)``, and what gradients are multiplied by.
 Points = Callable[[slice, slice], tuple[list[Tensor], list[Tensor] | None]]
-
-
-def gradient_step(trace: Trace) -> Step:
-    """Return the rule of all gradient methods: the vector-Jacobian product of each layer."""
-
-    def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
-        skip = start is not None and start.at_preactivation
-        return layer.gradient(upper, trace[name], skip_activation=skip)
-
-    return step
 
 
 class GradientBased(InterpretingMethod):
     """Base class of the gradient methods."""
 
     def __init__(self, converter: Explainable, data: Any, *, times_input: bool, **shared: Any) -> None:
-        super().__init__(converter, **shared)
+        super().__init__(converter.fitting(data), **shared)
         self.times_input = times_input
         self.value_name = "Relevance" if times_input else "Gradient"
+        self.per_unit = not times_input
         self.data = self._read(data, "data")
 
-    def _losses(self) -> list[str]:
-        return ["biases and curvature: only without them is the sum of gradient times input the output"]
+    @property
+    def _at_prepared(self) -> bool:
+        return self.times_input
 
-    def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> Buffers:
-        """Mean of the gradients over n points a row, each times what `points` says."""
+    def _step(self, trace: Trace) -> Step:
+        return gradient_step(trace)
+
+    def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> None:
+        """Leave the mean of the gradients over n points a row, each times what `points` says, in the walk's buffers."""
         for rows, steps in walk.blocks(n):
             inputs, factors = points(rows, steps)
             trace = walk.model.trace(inputs)
             if observe:
-                walk.observe(trace)
+                walk.observe(trace, rows)
             shape = (rows.stop - rows.start, steps.stop - steps.start)
-            for i, nodes, pieces in walk.back(gradient_step(trace), shape[0] * shape[1], shape[0] * shape[1] / n):
+            points_at_once = shape[0] * shape[1]
+            for i, nodes, pieces in walk.back(self._step(trace), rows, points_at_once, points_at_once / n):
                 for j, piece in enumerate(pieces):
                     if piece is None:
                         continue
@@ -64,7 +63,6 @@ class GradientBased(InterpretingMethod):
                     piece = piece if factors is None else piece * factors[j]
                     piece = piece.expand(piece.shape[0], shape[0] * shape[1], *piece.shape[2:])
                     walk.add(i, j, nodes, rows, piece.reshape(piece.shape[0], *shape, *piece.shape[2:]).sum(2) / n)
-        return walk.buffers
 
     def _fields(self) -> list[tuple[str, str]]:
         name = f"{self.title} x Input" if self.times_input else self.title
@@ -82,18 +80,19 @@ class Gradient(GradientBased):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list or dict of these
-        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
-        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
-        converter has names.
+    %(data)s
     times_input : bool
         Multiply the gradients by the inputs.
+    relu_rule : {"guided", "deconvnet"}, optional
+        Pass only positive gradients down through a ReLU: only where the ReLU was active (``"guided"``, guided
+        backpropagation), or everywhere (``"deconvnet"``, the deconvolutional network). Models with other activations
+        are refused. By default you get the plain gradient.
     %(shared)s
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be; the message names it.
+        If an argument has a wrong type or value. The message names it.
 
     Examples
     --------
@@ -105,6 +104,7 @@ class Gradient(GradientBased):
     """
 
     title = "Gradient"
+    losses: Sequence[str] = ("biases and curvature: only without them is the sum of gradient times input the output",)
 
     @checked
     def __init__(
@@ -115,18 +115,27 @@ class Gradient(GradientBased):
         channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
+        data_names: Any = None,
         ignore_last_act: Flag = True,
         times_input: Flag = False,
+        relu_rule: ReluRule | None = None,
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
         batch_size: Count | None = None,
+        layer: Any = None,
+        neuron: Any = None,
     ) -> None:
         super().__init__(
             converter, data, times_input=times_input, channels_first=channels_first, output_idx=output_idx,
-            output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
-            batch_size=batch_size,
+            output_label=output_label, target=target, data_names=data_names, ignore_last_act=ignore_last_act,
+            verbose=verbose, dtype=dtype, batch_size=batch_size,
+            layer=layer, neuron=neuron,
         )  # fmt: skip
         self.decomposes = times_input
+        if self._fixed:
+            self.losses = (*type(self).losses, "inputs are fixed: what is theirs goes to no input that is explained")
+        self.relu_rule = relu_rule
         inputs = self._first(self.data)
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor] | None]:
@@ -134,8 +143,17 @@ class Gradient(GradientBased):
             return some, some if times_input else None
 
         with Walk(self, inputs[0].shape[0]) as walk:
-            self.result = self._finish(self._average(walk, 1, points, observe=True))
+            if relu_rule is not None:
+                check_relus(walk.model, walk.what.values(), relu_rule)
+            self._average(walk, 1, points, observe=True)
+            self._finish(walk)
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+
+    def _step(self, trace: Trace) -> Step:
+        return gradient_step(trace) if self.relu_rule is None else relu_step(trace, self.relu_rule)
+
+    def _fields(self) -> list[tuple[str, str]]:
+        return [*super()._fields(), *([] if self.relu_rule is None else [("relu_rule", f"'{self.relu_rule}'")])]
 
 
 class SmoothGrad(GradientBased):
@@ -145,7 +163,8 @@ class SmoothGrad(GradientBased):
               \quad \varepsilon_j \sim N(0, \sigma^2)
 
     with sigma the noise level times the range of all values of an input layer (as in R: over all instances and
-    features). With `times_input` each gradient is multiplied by its noisy input first.
+    features). With `times_input` each gradient is multiplied by its noisy input first. With `layer` the noise is
+    added to the layer's values.
 
     Source: Smilkov et al. (2017), arXiv:1706.03825.
 
@@ -153,10 +172,7 @@ class SmoothGrad(GradientBased):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list or dict of these
-        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
-        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
-        converter has names.
+    %(data)s
     times_input : bool
         Multiply the gradients by the (noisy) inputs.
     n : int
@@ -170,7 +186,7 @@ class SmoothGrad(GradientBased):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be; the message names it.
+        If an argument has a wrong type or value. The message names it.
 
     Examples
     --------
@@ -181,6 +197,7 @@ class SmoothGrad(GradientBased):
     """
 
     title = "SmoothGrad"
+    own_path = True
 
     @checked
     def __init__(
@@ -191,6 +208,8 @@ class SmoothGrad(GradientBased):
         channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
+        data_names: Any = None,
         ignore_last_act: Flag = True,
         times_input: Flag = False,
         n: Count = 50,
@@ -199,36 +218,50 @@ class SmoothGrad(GradientBased):
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
         batch_size: Count | None = None,
+        layer: Any = None,
+        neuron: Any = None,
     ) -> None:
         super().__init__(
             converter, data, times_input=times_input, channels_first=channels_first, output_idx=output_idx,
-            output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
-            batch_size=batch_size,
+            output_label=output_label, target=target, data_names=data_names, ignore_last_act=ignore_last_act,
+            verbose=verbose, dtype=dtype, batch_size=batch_size,
+            layer=layer, neuron=neuron,
         )  # fmt: skip
         self.n, self.noise_level = n, noise_level
-        inputs = self._first(self.data)
-        if not all(all_finite(x) for x in inputs):
+        with Walk(self, self.data[0].shape[0]) as walk:
+            for column, graph in enumerate(self._sections()):
+                walk.go(graph, column)
+                inputs = self._first(self.data, graph)
+                points = self._noisy(graph, inputs, random_source(seed))
+                if column == 0:
+                    walk.observe_all(inputs)
+                self._average(walk, n, points)
+            self._finish(walk)
+            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+
+    def _noisy(self, graph: Graph, inputs: list[Tensor], random: np.random.Generator) -> Points:
+        """Return what gives noisy copies of the inputs."""
+        count = len(graph.inputs)
+        if not all(all_finite(x) for x in inputs[:count]):
             raise ValueError(
                 "Argument 'data': expected finite numbers, got NaN or infinite ones; the noise is a part of the range "
                 "of all values, which would then have no size."
             )
-        sources = random_source(seed).spawn(len(inputs))
-        sigmas = [noise_level * (float(x.max() - x.min()) or 1.0) for x in inputs]
+        sources = random.spawn(count)
+        sigmas = [self.noise_level * (float(x.max() - x.min()) or 1.0) for x in inputs[:count]]
+        still = {self._base.inputs[j] for j in self._fixed}
+        sigmas = [0.0 if name in still else sigma for name, sigma in zip(graph.inputs, sigmas, strict=True)]
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor] | None]:
-            count = steps.stop - steps.start
-            clean = [x[rows].repeat_interleave(count, 0) for x in inputs]
+            clean = [x[rows].repeat_interleave(steps.stop - steps.start, 0) for x in inputs]
             noisy = []
-            for x, sigma, source in zip(clean, sigmas, sources, strict=True):
+            for x, sigma, source in zip(clean[:count], sigmas, sources, strict=True):
                 draws = torch.from_numpy(source.standard_normal(x.shape, dtype=np.float32))
                 noisy.append(x.add(draws.to(x), alpha=sigma))
-            noisy = self._model.lay_out(noisy)
-            return noisy, self._factors(clean, noisy) if times_input else None
+            noisy = graph.lay_out([*noisy, *clean[count:]])
+            return noisy, self._factors(clean, noisy) if self.times_input else None
 
-        with Walk(self, inputs[0].shape[0]) as walk:
-            walk.observe_all(inputs)
-            self.result = self._finish(self._average(walk, n, points))
-            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+        return points
 
     def _factors(self, clean: list[Tensor], noisy: list[Tensor]) -> list[Tensor]:
         """Return what the gradients are multiplied by for `times_input`."""

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from innsight_py._checks import Count, Flag, WrongTypeError, checked, describe, read_number, suggestion
-from innsight_py.completeness import warn_if_incomplete
-from innsight_py.converter import Converter
-from innsight_py.graph import Explained, Graph, Step, Trace
-from innsight_py.layers import Layer, LRPRule, ruled_classes
-from innsight_py.layers.rules import DEFAULT_PARAM, LRPRuleName
-from innsight_py.methods.base import InterpretingMethod, Walk
+from innsight_py._checks import Count, Flag, checked, warn
+from innsight_py._errors import see, unseen
+from innsight_py.functions.lrp import RULES, Rule
+from innsight_py.functions.lrp_rules import ZBox
+from innsight_py.functions.lrp_weightless import Pass
+from innsight_py.inputs.nodes import node_label
+from innsight_py.layers import Layer
+from innsight_py.layers.activation import through
+from innsight_py.layers.arithmetic import Product
+from innsight_py.layers.base import UnsupportedLayerError
+from innsight_py.layers.cast import Detach
+from innsight_py.methods import lrp_alarm
+from innsight_py.methods.base import InterpretingMethod
+from innsight_py.methods.walk import Walk
+from innsight_py.model.assignment import Assigned, assign, in_section
+from innsight_py.model.converter import Converter
+from innsight_py.model.graph import Explained, Graph, Step, Trace
+from innsight_py.model.rule_names import Chosen, read_params, read_rules
+from innsight_py.model.section import Section
+from innsight_py.results.completeness import warn_if_incomplete
 
 _NOTHING_TO_SHARE = (
     "there are no biases, so preactivations at or near 0 must have kept relevance: nothing is there to share it by"
 )
-_RULES = ("simple", "epsilon", "alpha_beta")
+
+#: The composite that has rules for most layers.
+WAY_ON = "attnlrp"
 
 
 class LRP(InterpretingMethod):
-    r"""Layer-wise relevance propagation: the output's value, handed down layer by layer.
+    r"""Layer-wise relevance propagation: the output's value, passed down layer by layer.
 
     For a layer with preactivations :math:`z_j = \sum_i z_{ij} + b_j`, :math:`z_{ij} = w_{ij} x_i`:
 
@@ -31,8 +47,9 @@ class LRP(InterpretingMethod):
     * alpha_beta: :math:`R_i = \sum_j (\alpha z_{ij}^+ / z_j^+ + (1 - \alpha) z_{ij}^- / z_j^-) R_j`
     * pass: :math:`R_i = R_j` (only where each output has one input: batch normalisation, scaling)
 
-    Activations pass relevance unchanged, a sum gives each of its inputs an equal share. With
-    ``ignore_last_act=False`` and a sigmoid or softmax at the end the start is the output minus 0.5.
+    `innsight_py.rules` has more; transformers and norms need ``rule_name="attnlrp"`` or ``"cp_lrp"``. Activations pass
+    relevance unchanged, a sum gives each of its inputs an equal share.
+    With ``ignore_last_act=False`` and a sigmoid or softmax at the end the start is the output minus 0.5.
 
     Source: Bach et al. (2015), doi:10.1371/journal.pone.0130140.
 
@@ -40,31 +57,49 @@ class LRP(InterpretingMethod):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list or dict of these
-        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
-        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
-        converter has names.
-    rule_name : {"simple", "epsilon", "alpha_beta"} or dict
-        One rule for all layers, or a dict with a rule for each of R's layer classes (``"Dense_Layer"``,
-        ``"Conv2D_Layer"``, ``"BatchNorm_Layer"``, ``"AvgPool2D_Layer"``, ``"MaxPool2D_Layer"``, ...; an error lists
-        them all); those left out use "simple".
+    %(data)s
+    rule_name : str, Rule, list of (str, Rule), or dict
+        Which layer follows which rule:
+
+        * the name of a rule for all layers: "simple", "epsilon", "alpha_beta", "gamma", "z_plus", "w_square", "flat";
+          sums and global means keep their equal shares, as in R;
+        * a rule of `innsight_py.rules`, for all layers;
+        * the name of a composite of `innsight_py.composites`, such as "epsilon_plus" for convolutions or "attnlrp" for
+          transformers, or what it returns;
+        * a list of pairs of a selector and a rule (or its name), of which the first that means a layer counts. A
+          selector is the name of a layer or a module in your model, or a glob of it (``"features.*"``), one of R's
+          classes, a family ("dense", "convolution", "batch_norm", "scale", "average_pooling", "max_pooling", "sum",
+          "resize", "activation", "normalization", "softmax", "product", "formula"), or "first" or "last", alone or with
+          a family (``"first convolution"``). Other layers keep the rule that they have by default;
+        * a dict with a rule for each of R's layer classes (``"Dense_Layer"``, ``"Conv2D_Layer"``,
+          ``"BatchNorm_Layer"``, ``"AvgPool2D_Layer"``, ``"MaxPool2D_Layer"``, ...; an error lists them all); those left
+          out use "simple".
+
+        `Converter.show_rules` shows what each layer would follow.
     rule_param : float or dict, optional
-        The epsilon or alpha of all layers, or a dict like that of `rule_name`. Default: epsilon 0.001, alpha 0.5.
+        The parameter of the named rule for all layers, or a dict with R's layer classes. Default: epsilon 0.001, alpha
+        0.5, gamma 0.25.
     winner_takes_all : bool
-        Give what comes to a max pooling to the largest input alone; otherwise treat it as an average pooling.
+        Give the relevance of a max pooling to its largest input alone. With False the layer is treated as an average
+        pooling.
+    merge_batch_norm : bool
+        First fold every batch normalisation into the dense or convolution layer before it. You get a warning that names
+        those that cannot be folded.
     %(shared)s
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be; the message names it.
+        If an argument has a wrong type or value. The message names it.
     UnsupportedLayerError
         If the model has a layer without a rule.
 
     Warns
     -----
     UserWarning
-        If there are no biases and relevances do not add up all the same; see `Explanation.residual`.
+        If there are no biases and relevances still do not add up; see `Explanation.residual`. If relevances
+        explode, with the layer that divides by preactivations near 0 and a rule that does not. If a batch normalisation
+        cannot be merged, or a layer with a z-box rule gets values outside of its bounds.
 
     Examples
     --------
@@ -76,6 +111,7 @@ class LRP(InterpretingMethod):
 
     title = "LRP"
     decomposes = True
+    merge_batch_norm = False
 
     @checked
     def __init__(
@@ -86,37 +122,120 @@ class LRP(InterpretingMethod):
         channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
+        data_names: Any = None,
         ignore_last_act: Flag = True,
         rule_name: Any = "simple",
         rule_param: Any = None,
         winner_takes_all: Flag = True,
+        merge_batch_norm: Flag = False,
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
         batch_size: Count | None = None,
+        layer: Any = None,
+        neuron: Any = None,
     ) -> None:
         super().__init__(
-            converter, channels_first=channels_first, output_idx=output_idx, output_label=output_label,
-            ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype, batch_size=batch_size,
+            converter.fitting(data), channels_first=channels_first, output_idx=output_idx,
+            output_label=output_label, target=target,
+            data_names=data_names, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
+            batch_size=batch_size,
+            layer=layer, neuron=neuron,
         )  # fmt: skip
-        self.rule_name = _check_rule_name(rule_name)
-        self.rule_param = _check_rule_param(rule_param)
-        self.winner_takes_all = winner_takes_all
+        chosen = read_rules(rule_name, rule_param)
+        self.rule_name = _plain(rule_name)
+        self.rule_param = read_params(rule_param)
+        self.winner_takes_all, self.merge_batch_norm = winner_takes_all, merge_batch_norm
+        self._in_use = self._whole_model
         self.data = self._read(data, "data")
-        rules = self._rules(self._model)
+        self._rules = self._assigned(chosen)
+        if merge_batch_norm:
+            _warn_of_unmerged(converter.unmerged())
         inputs = self._first(self.data)
         with Walk(self, inputs[0].shape[0]) as walk:
-            chunks = walk.row_chunks(walk.rows)
-            for rows in chunks:
-                trace, count = walk.model.trace([x[rows] for x in inputs]), rows.stop - rows.start
-                start = self._start(walk.model, trace)
-                walk.observe(trace, start)
-                for i, nodes, pieces in walk.back(_lrp_step(trace, rules), count, count, start):
-                    for j, piece in enumerate(pieces):
-                        if piece is not None:
-                            walk.put(i, j, nodes, rows, piece)
-            self.result = self._finish(walk.buffers)
+            outside: dict[str, str] = {}
+            for rows in walk.row_chunks(walk.rows):
+                trace = walk.model.trace([x[rows] for x in inputs])
+                outside |= _outside(trace, self._rules)
+                try:
+                    self._distribute(walk, trace, rows)
+                except UnsupportedLayerError as error:
+                    raise self._with_way_on(error, walk, trace.row(0)) from None
+            if outside:
+                warn(
+                    f"Argument 'rule_name': {'; '.join(outside.values())}: z_box is made for values between its bounds."
+                )
+            self._finish(walk)
             self.preds, self.decomp_goal = walk.predictions(), walk.explained()
-            warn_if_incomplete(self, lambda: None if self._losses() else [_NOTHING_TO_SHARE])
+            self.losses = self._losses()
+            if self.decomposes:
+                warn_if_incomplete(self, None if self.losses else [_NOTHING_TO_SHARE])
+            self._warn_of_exploded(walk, inputs)
+
+    def _distribute(self, walk: Walk, trace: Trace, rows: slice) -> None:
+        """Hand relevance down for some rows."""
+        start, count = self._start(walk.model, trace), rows.stop - rows.start
+        walk.observe(trace, rows, start)
+        for i, nodes, pieces in walk.back(_lrp_step(trace, self._rules), rows, count, count, start):
+            joined = _joined(walk.model, walk.what[i].node)
+            for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
+                if piece is not None:
+                    walk.put(i, j, nodes, rows, piece)
+                elif name in joined:  # a rule keeps all
+                    walk.put(i, j, nodes, rows, torch.zeros_like(trace.values[name][:1])[None])
+
+    def _with_way_on(self, error: UnsupportedLayerError, walk: Walk, trace: Trace) -> UnsupportedLayerError:
+        """Say which rules reach the inputs, where some do: they are tried on one row."""
+        start = self._start(walk.model, trace)
+        try:
+            step = _lrp_step(trace, self._assigned(read_rules(WAY_ON)))
+            for what in walk.what.values():
+                walk.model.backward(what, start(what)[None], step)
+        except (ValueError, NotImplementedError):
+            return error
+        return UnsupportedLayerError(
+            see(
+                "no-rule",
+                f'{unseen(error)} LRP works with rule_name="{WAY_ON}", which has rules for attention and norms.',
+            )
+        )
+
+    def _assigned(self, chosen: Chosen) -> dict[str, Assigned]:
+        """Return the rule of each layer that is walked: that which it has in the whole model."""
+        section = self._model
+        if not isinstance(section, Section):
+            return assign(section, chosen, self.winner_takes_all, self.channels_first)
+        known = {node.name for node in self._base.tail.nodes}
+        inside = all(parent in known for parent, _ in section.parents.values())
+        assigned = assign(self._base.tail if inside else self._base, chosen, self.winner_takes_all, self.channels_first)
+        return in_section(section, assigned)
+
+    def _warn_of_exploded(self, walk: Walk, inputs: list[Tensor]) -> None:
+        """Warn once of relevances out of proportion to what is explained; the true reason comes before the others."""
+        worst = lrp_alarm.exploded(self)
+        if worst is None:
+            return
+        what = walk.what[worst.output]
+        trace = walk.model.trace([x[worst.row : worst.row + 1] for x in inputs])
+        start = self._start(walk.model, trace)(what)
+        limit = lrp_alarm.EXPLODED * worst.explained
+        why = lrp_alarm.reason(walk.model, what, worst.node, trace, start, self._rules, _lrp_step, limit)
+        self.losses = [why, *self.losses]
+        port = self.described.outputs[worst.output]
+        label = node_label(worst.node, port.dim, port.names)
+        warn(
+            f"LRP: there are relevances of {worst.largest:.3g}, where at most {worst.explained:.3g} is explained (for "
+            f"{self.data_names[worst.row]} and '{label}'). They cancel, and mean little one by one. Why: {why}."
+        )
+
+    @property
+    def _at_prepared(self) -> bool:
+        return True
+
+    @property
+    def _whole_model(self) -> Graph:
+        assert isinstance(self._converter, Converter)
+        return self._converter.model_in(self.dtype, self.merge_batch_norm)
 
     def _start(self, model: Graph, trace: Trace) -> Any:
         """Return what gives the relevance of the output: its value, less 0.5 for a probability, as in R."""
@@ -129,101 +248,101 @@ class LRP(InterpretingMethod):
         return start
 
     def _losses(self) -> list[str]:
-        model = self._model
-        losses = (model.layer(name).lrp_loss(rule) for name, rule in self._rules(model).items())
-        return list(dict.fromkeys(loss for loss in losses if loss))
-
-    def _rules(self, model: Graph) -> dict[str, LRPRule]:
-        """Find the rule of every layer, refusing those that a layer cannot follow."""
-        rules = {}
-        for node in model.nodes:
-            layer = model.layer(node.name)
-            name, param = self.rule_name, self.rule_param
-            if isinstance(name, dict):
-                name = name.get(layer.r_class, "simple")
-            if isinstance(param, dict):
-                param = param.get(layer.r_class)
-            if layer.lrp_rules and name not in layer.lrp_rules:
-                raise ValueError(
-                    f"Argument 'rule_name': the layer '{node.name}' ({layer.r_class}) cannot use the rule '{name}', "
-                    f"which is not defined for it; it takes {', '.join(layer.lrp_rules)}."
-                )
-            rules[node.name] = LRPRule(cast(LRPRuleName, name), param, self.winner_takes_all)
-        return rules
+        model, losses = self._model, []
+        for name, it in self._rules.items():
+            layer = model.layer(name)
+            losses += layer.lrp_losses(it.rule)
+            if it.activation.loss and not layer.activation.is_linear:
+                losses.append(it.activation.loss)
+        return list(dict.fromkeys(losses))
 
     def _fields(self) -> list[tuple[str, str]]:
         return [
             ("rule_name", _rule_name_text(self.rule_name)),
             ("rule_param", _rule_param_text(self.rule_name, self.rule_param)),
             ("winner_takes_all", str(self.winner_takes_all)),
+            *([("merge_batch_norm", "True")] if self.merge_batch_norm else []),
         ]
 
 
-def _lrp_step(trace: Trace, rules: Mapping[str, LRPRule]) -> Step:
+def _lrp_step(trace: Trace, assigned: Mapping[str, Assigned]) -> Step:
     def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
-        return layer.lrp(upper, trace[name], rules[name], is_output=start is not None)
+        it, at = assigned[name], trace[name]
+        if not (isinstance(it.activation, Pass) or (start is not None and start.at_preactivation)):
+            passed = through(layer, upper, at, it.activation, is_output=start is not None)
+            if passed is None:
+                return [None] * len(at.inputs)
+            upper = passed
+        if it.factor is not None and isinstance(layer, Product):
+            return layer.lrp_to_one(upper, at, it.rule, it.factor)
+        return layer.lrp(upper, at, it.rule, is_output=start is not None)
 
     return step
 
 
-def _check_classes(value: Mapping[Any, Any], argument: str) -> None:
-    known = ruled_classes()
-    for key in value:
-        if key not in known:
-            raise ValueError(
-                f"Argument '{argument}': there is no layer class {describe(key)} with a rule"
-                f"{suggestion(str(key), known)} Classes: {', '.join(known)}."
+def _joined(graph: Graph, name: str) -> set[str]:
+    """Return the names of all values that a layer's value is computed from, and its own; but for detached ones."""
+    found = {name}
+    for node in reversed(graph.nodes):
+        if node.name in found and not isinstance(graph.layer(node.name), Detach):
+            found.update(node.inputs)
+    return found
+
+
+def _outside(trace: Trace, assigned: Mapping[str, Assigned]) -> dict[str, str]:
+    """Say of each layer with a z-box rule, by its name, that it got values outside of the bounds."""
+    found = {}
+    for name, it in assigned.items():
+        ends = it.rule.outside(trace[name].inputs[0]) if isinstance(it.rule, ZBox) else None
+        if ends is not None:
+            found[name] = (
+                f"the layer '{name}' with the rule {it.rule!r} gets values from {ends[0]:.4g} to {ends[1]:.4g}"
             )
+    return found
 
 
-def _check_rule_name(value: Any) -> str | dict[str, str]:
-    if isinstance(value, Mapping):
-        _check_classes(value, "rule_name")
-        for key, rule in value.items():
-            if rule not in (*_RULES, "pass"):
-                raise ValueError(
-                    f"Argument 'rule_name': expected one of {', '.join((*_RULES, 'pass'))} for '{key}', "
-                    f"got {describe(rule)}."
-                )
-        return dict(value)
-    if not isinstance(value, str):
-        raise TypeError(f"Argument 'rule_name': expected the name of a rule or a dict, got {describe(value)}.")
-    if value not in _RULES:
-        raise ValueError(
-            f"Argument 'rule_name': expected one of {', '.join(_RULES)}, got '{value}'{suggestion(value, _RULES)}"
+def _warn_of_unmerged(stays: Mapping[str, str]) -> None:
+    """Say which batch normalisations could not be merged."""
+    if stays:
+        said = [f"'{name}', since {why}" for name, why in stays.items()]
+        more = f"; and {len(said) - 5} more" if len(said) > 5 else ""
+        warn(
+            "Argument 'merge_batch_norm': these batch normalisations stay as they are, and follow the rule that "
+            f"'rule_name' gives them: {'; '.join(said[:5])}{more}."
         )
-    return value
 
 
-def _check_rule_param(value: Any) -> float | dict[str, float] | None:
-    if value is None:
-        return None
-    entries = dict(value) if isinstance(value, Mapping) else {"": value}
-    if isinstance(value, Mapping):
-        _check_classes(value, "rule_param")
-    for key, number in entries.items():
-        try:
-            entries[key] = read_number(number)
-        except ValueError as error:
-            kind = TypeError if isinstance(error, WrongTypeError) else ValueError
-            raise kind(f"Argument 'rule_param': expected {error} or a dict of these, got {describe(number)}.") from None
-    return entries if isinstance(value, Mapping) else entries[""]
+def _plain(rule_name: Any) -> Any:
+    """Return a copy of what may be changed later, with tuples for pairs."""
+    if isinstance(rule_name, Mapping):
+        return dict(rule_name)
+    return [tuple(pair) for pair in rule_name] if isinstance(rule_name, list) else rule_name
 
 
-def _rule_name_text(rule_name: str | dict[str, str]) -> str:
-    if isinstance(rule_name, str):
-        return f"'{rule_name}'"
-    return ", ".join([*(f"{key}: '{rule}'" for key, rule in rule_name.items()), "other layers: 'simple'"])
+def _rule_name_text(rule_name: Any) -> str:
+    if isinstance(rule_name, dict):
+        return ", ".join(
+            [*(f"{key}: {_entry_text(rule)}" for key, rule in rule_name.items()), "other layers: 'simple'"]
+        )
+    if isinstance(rule_name, list):
+        return ", ".join([*(f"{key}: {_entry_text(rule)}" for key, rule in rule_name), "other layers: their own"])
+    return _entry_text(rule_name)
 
 
-def _rule_param_text(rule_name: str | dict[str, str], rule_param: float | dict[str, float] | None) -> str:
-    def default(rule: str) -> str:
-        return f"{DEFAULT_PARAM[rule]:g} (default)" if rule in DEFAULT_PARAM else "none"
+def _entry_text(rule: str | Rule) -> str:
+    return f"'{rule}'" if isinstance(rule, str) else repr(rule)
+
+
+def _rule_param_text(rule_name: Any, rule_param: float | dict[str, float] | None) -> str:
+    def default(rule: Any) -> str:
+        kind = RULES.get(rule) if isinstance(rule, str) else None
+        own = list(kind.parameters()) if kind is not None else []
+        return f"{getattr(kind, own[0]):g} (default)" if own else "none"
 
     if isinstance(rule_param, float):
-        return f"{rule_param:g}" + (" (not used by 'simple')" if rule_name == "simple" else "")
+        return f"{rule_param:g}" + (f" (not used by '{rule_name}')" if default(rule_name) == "none" else "")
     given = rule_param or {}
-    if isinstance(rule_name, str):
+    if not isinstance(rule_name, dict):
         entries = [f"{key}: {param:g}" for key, param in given.items()]
         return ", ".join([*entries, f"other layers: {default(rule_name)}"]) if given else default(rule_name)
     entries = [f"{key}: {f'{given[key]:g}' if key in given else default(rule)}" for key, rule in rule_name.items()]

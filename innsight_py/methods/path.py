@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import Count, Flag, Seed, checked
-from innsight_py.completeness import warn_of_few_steps
-from innsight_py.methods.base import AnyConverter, Walk, random_source, reference_text, times_difference
-from innsight_py.methods.gradient import GradientBased
+from innsight_py.methods.asked import AnyConverter
+from innsight_py.methods.base import has_rows, random_source, reference_text, times_difference
+from innsight_py.methods.gradient import GradientBased, Points
+from innsight_py.methods.walk import Walk
+from innsight_py.model.graph import Graph
+from innsight_py.model.section import Section
+from innsight_py.results.completeness import warn_of_few_steps
 
 
 class IntegratedGradient(GradientBased):
@@ -21,7 +25,8 @@ class IntegratedGradient(GradientBased):
               \partial f_k\bigl(x' + \tfrac jn (x - x')\bigr) / \partial x_i
 
     The points are those of R: a Riemann sum at the right ends, so the sum over the inputs is close to
-    ``f(x) - f(x')`` but not equal.
+    ``f(x) - f(x')`` but not equal. With `layer` the path is that of the layer's values, between those at x and at the
+    reference; what reaches the output by other ways stays as it is at x.
 
     Source: Sundararajan et al. (2017), arXiv:1703.01365.
 
@@ -29,26 +34,26 @@ class IntegratedGradient(GradientBased):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list or dict of these
-        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
-        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
-        converter has names.
-    x_ref : like `data`, optional
-        The reference, a single row. Default: zeros.
+    %(data)s
+    x_ref : like `data`, "mean", "median", "mode", "zeros", "center", or Series, optional
+        The reference: a single row, with or without the axis of the batch, or one for each row, ``(B, *dims)``.
+        ``"mean"`` and ``"median"`` are those of the data. ``"center"`` is the row that the model's scaler (or Keras
+        Normalization) maps to 0. By default it is the center if the model has one, and zeros otherwise.
     n : int
         Number of points.
     times_input : bool
-        Multiply by ``x - x_ref``; without it the result is the mean gradient.
+        Multiply by ``x - x_ref``. With False the result is the mean gradient.
     %(shared)s
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be; the message names it.
+        If an argument has a wrong type or value. The message names it.
 
     Warns
     -----
     UserWarning
+        If zeros, which nobody asked for, lie far outside of a table.
         If so few steps miss more than 5 % of the goal, with the number that would do; see `Explanation.residual`.
 
     Examples
@@ -60,7 +65,9 @@ class IntegratedGradient(GradientBased):
     """
 
     title = "IntegratedGradient"
+    own_path = True
     steps_order = 1.0
+    losses = ("a sum over a finite number of steps (n)",)
 
     @checked
     def __init__(
@@ -74,43 +81,60 @@ class IntegratedGradient(GradientBased):
         channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
+        data_names: Any = None,
         ignore_last_act: Flag = True,
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
         batch_size: Count | None = None,
+        layer: Any = None,
+        neuron: Any = None,
     ) -> None:
         super().__init__(
             converter, data, times_input=times_input, channels_first=channels_first, output_idx=output_idx,
-            output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
-            batch_size=batch_size,
+            output_label=output_label, target=target, data_names=data_names, ignore_last_act=ignore_last_act,
+            verbose=verbose, dtype=dtype, batch_size=batch_size,
+            layer=layer, neuron=neuron,
         )  # fmt: skip
-        self.n, self.decomposes = n, times_input
+        self.n = self.steps = n
+        self.decomposes = times_input
         self.x_ref = self._read_reference(x_ref, "x_ref", single=True)
-        inputs, reference = self._first(self.data), self._first(self.x_ref)
-        reference = self._take(reference, slice(None))
-        alphas = self._grid(n).to(inputs[0])
+        with Walk(self, self.data[0].shape[0]) as walk:
+            for column, graph in enumerate(self._sections()):
+                walk.go(graph, column)
+                inputs = self._first(self.data, graph)
+                # What is held stays as it is for the row: the path is that of the layer's values alone.
+                count = len(graph.inputs)
+                reference = [*self._first(self.x_ref, graph, self._instead)[:count], *inputs[count:]]
+                if column == 0:
+                    walk.observe_all(inputs)
+                self._average(walk, n, self._path(graph, inputs, reference))
+                if times_input:
+                    times_difference(walk.buffers, inputs[:count], reference, column)
+            self._finish(walk)
+            self.preds = walk.predictions()
+            if column == 0:  # each layer of a list has a goal of its own
+                self.decomp_goal = walk.explained(minus=walk.explained_at(reference))
+            self.explained_values = walk.explained()
+        self.cuts = self._model.gradient_losses()
+        if self.decomposes:
+            warn_of_few_steps(self)
+
+    def _path(self, graph: Graph, inputs: list[Tensor], reference: list[Tensor]) -> Points:
+        """Return what gives the points of the path."""
+        alphas = self._grid(self.n).to(inputs[0])
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], None]:
             on_path = []
-            for x, x_ref in zip(self._take(inputs, rows), reference, strict=True):
+            some, some_ref = self._take(inputs, rows, graph), self._take_reference(reference, rows, graph)
+            count = len(graph.inputs)
+            for x, x_ref in zip(some[:count], some_ref, strict=False):
                 alpha = alphas[steps].reshape(1, -1, *[1] * (x.dim() - 1))
-                on_path.append((x_ref + alpha * (x - x_ref).unsqueeze(1)).flatten(0, 1))
-            return on_path, None
+                on_path.append((x_ref.unsqueeze(1) + alpha * (x - x_ref).unsqueeze(1)).flatten(0, 1))
+            held = [x.repeat_interleave(steps.stop - steps.start, 0) for x in some[count:]]
+            return [*on_path, *held], None
 
-        with Walk(self, inputs[0].shape[0]) as walk:
-            walk.observe_all(inputs)
-            buffers = self._average(walk, n, points)
-            if times_input:
-                times_difference(buffers, inputs, reference)
-            self.result = self._finish(buffers)
-            self.preds = walk.predictions()
-            self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
-            self.explained_values = walk.explained()
-        if times_input:
-            warn_of_few_steps(self)
-
-    def _losses(self) -> list[str]:
-        return ["a sum over a finite number of steps (n)"]
+        return points
 
     def _grid(self, n: int) -> Tensor:
         """Return where on the path the points lie: the right ends, in single precision even for double, as in R."""
@@ -121,7 +145,7 @@ class IntegratedGradient(GradientBased):
         return [
             ("times_input", f"{self.times_input} (→ {kind})"),
             ("n", str(self.n)),
-            ("x_ref", reference_text(self.x_ref)),
+            ("x_ref", reference_text(self.x_ref, self.reference_name)),
         ]
 
 
@@ -139,12 +163,11 @@ class ExpectedGradient(GradientBased):
     ----------
     converter : Converter
         The converted model.
-    data : array-like, Tensor, DataFrame, or list or dict of these
-        The instances to explain, ``(B, *dims)``; for several inputs a list with one entry an input, or a dict by their
-        names (`Converter.input_keys`). Columns of a frame (pandas, polars, arrow) are matched by name where the
-        converter has names.
-    data_ref : like `data`, optional
-        The rows that references are drawn from. Default: one row of zeros.
+    %(data)s
+    data_ref : like `data`, "mean", "median", "mode", "zeros", "center", or Series, optional
+        The rows that references are drawn from: ``(n, *dims)`` for all rows, ``(B, n, *dims)`` for each row, or the
+        name of one row, see `IntegratedGradient`. By default it is the center if the model has one, and one row of
+        zeros otherwise.
     n : int
         Number of draws for each instance.
     seed : int or torch.Generator, optional
@@ -154,7 +177,7 @@ class ExpectedGradient(GradientBased):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it should be; the message names it.
+        If an argument has a wrong type or value. The message names it.
 
     Examples
     --------
@@ -165,8 +188,10 @@ class ExpectedGradient(GradientBased):
     """
 
     title = "ExpectedGradient"
+    own_path = True
     decomposes = True
     steps_order = 0.5
+    losses = ("a mean over a finite number of random draws (n)",)
 
     @checked
     def __init__(
@@ -180,43 +205,77 @@ class ExpectedGradient(GradientBased):
         channels_first: Flag | None = None,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
+        data_names: Any = None,
         ignore_last_act: Flag = True,
         verbose: Flag | None = None,
         dtype: Literal["float", "double"] = "float",
         batch_size: Count | None = None,
+        layer: Any = None,
+        neuron: Any = None,
     ) -> None:
         super().__init__(
             converter, data, times_input=True, channels_first=channels_first, output_idx=output_idx,
-            output_label=output_label, ignore_last_act=ignore_last_act, verbose=verbose, dtype=dtype,
-            batch_size=batch_size,
+            output_label=output_label, target=target, data_names=data_names, ignore_last_act=ignore_last_act,
+            verbose=verbose, dtype=dtype, batch_size=batch_size,
+            layer=layer, neuron=neuron,
         )  # fmt: skip
-        self.n = n
+        self.n = self.steps = n
         self.data_ref = self._read_reference(data_ref, "data_ref", single=False)
-        inputs, reference = self._first(self.data), self._first(self.data_ref)
-        source = random_source(seed)
-        shape = (inputs[0].shape[0], n)
-        picks = torch.from_numpy(source.integers(0, reference[0].shape[0], shape)).to(inputs[0].device)
+        each = has_rows(self.data_ref, self.data)
+        self.cuts = self._model.gradient_losses()
+        references = [x.flatten(0, 1) if each else x for x in self.data_ref]
+        with Walk(self, self.data[0].shape[0]) as walk:
+            for column, graph in enumerate(self._sections()):
+                walk.go(graph, column)
+                inputs = self._first(self.data, graph)
+                reference = self._first_reference(references, graph, inputs)
+                held, reference = reference[len(graph.inputs) :], reference[: len(graph.inputs)]
+                if column == 0:
+                    walk.observe_all(inputs)
+                self._average(walk, n, self._drawn(graph, inputs, reference, random_source(seed), each))
+            self._finish(walk)
+            self.preds = walk.predictions()
+            if column == 0 and self._has_goal(graph):
+                self.decomp_goal = walk.explained(minus=self._mean(walk, [*reference, *held], each))
+            else:
+                self.decomposes = False
+            self.explained_values = walk.explained()
+
+    def _drawn(
+        self, graph: Graph, inputs: list[Tensor], reference: list[Tensor], source: np.random.Generator, each: bool
+    ) -> Points:
+        """Return what gives drawn points between rows and drawn references."""
+        total, count = len(inputs[0]), len(graph.inputs)
+        available = len(reference[0]) // total if each else len(reference[0])
+        shape, device = (total, self.n), inputs[0].device
+        picks = torch.from_numpy(source.integers(0, available, shape)).to(device)
+        if each:
+            picks = picks + torch.arange(total, device=device).unsqueeze(1) * available
         alphas = torch.from_numpy(source.random(shape, dtype=np.float32)).to(inputs[0])
 
         def points(rows: slice, steps: slice) -> tuple[list[Tensor], list[Tensor]]:
             on_path, differences = [], []
-            for x, x_ref in zip(inputs, reference, strict=True):
+            for x, x_ref in zip(inputs[:count], reference, strict=True):
                 picked = x_ref[picks[rows, steps]]  # (rows, steps, *dims)
                 difference = x[rows].unsqueeze(1) - picked
                 alpha = alphas[rows, steps].reshape(*difference.shape[:2], *[1] * (x.dim() - 1))
                 on_path.append((picked + alpha * difference).flatten(0, 1))
                 differences.append(difference.flatten(0, 1))
-            return self._model.lay_out(on_path), self._model.lay_out(differences)
+            held = [x[rows].repeat_interleave(steps.stop - steps.start, 0) for x in inputs[count:]]
+            return graph.lay_out([*on_path, *held]), graph.lay_out([*differences, *held])
 
-        with Walk(self, inputs[0].shape[0]) as walk:
-            walk.observe_all(inputs)
-            self.result = self._finish(self._average(walk, n, points))
-            self.preds = walk.predictions()
-            self.decomp_goal = walk.explained(minus=walk.mean_explained(reference))
-            self.explained_values = walk.explained()
+        return points
 
-    def _losses(self) -> list[str]:
-        return ["a mean over a finite number of random draws (n)"]
+    def _has_goal(self, graph: Graph) -> bool:
+        """Tell whether references change all that is explained but what comes with each row."""
+        return not graph.held or (isinstance(graph, Section) and graph.given == frozenset(graph.held))
+
+    def _mean(self, walk: Walk, reference: list[Tensor], each: bool) -> dict[int, Tensor]:
+        """Return the mean of the explained values at the references, of all or of each row's."""
+        if not each:
+            return walk.mean_explained(reference)
+        return {i: x.reshape(walk.rows, -1, x.shape[1]).mean(1) for i, x in walk.explained_at(reference).items()}
 
     def _fields(self) -> list[tuple[str, str]]:
-        return [("n", str(self.n)), ("data_ref", reference_text(self.data_ref))]
+        return [("n", str(self.n)), ("data_ref", reference_text(self.data_ref, self.reference_name))]

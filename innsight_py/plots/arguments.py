@@ -2,83 +2,63 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from innsight_py._checks import describe, is_whole, suggestion, warn
-from innsight_py.data import channels_last, without_tensors
-from innsight_py.keys import in_order, keys_of, layer_title
-from innsight_py.names import levels
-from innsight_py.selection import select_outputs
+from innsight_py._arrays import without_tensors
+from innsight_py._checks import describe, is_whole, warn
+from innsight_py.inputs.data import channels_last
+from innsight_py.inputs.names import levels
+from innsight_py.inputs.nodes import Node as NodeIndex
+from innsight_py.inputs.nodes import as_node, as_position, node_label
+from innsight_py.inputs.ports import Port
+from innsight_py.inputs.selection import select_outputs
+from innsight_py.plots.cuts import Cut
+from innsight_py.results.attributions import Attributions
+from innsight_py.spec.keys import in_order, layer_title
 
-if TYPE_CHECKING:
-    from innsight_py.explanation import Explanation
-
-#: Takes values and the axis of their channels, and returns values without that axis.
-Aggregate = Callable[[np.ndarray, int], np.ndarray]
-
-_NAMED: dict[str, Aggregate] = {
-    "sum": lambda values, axis: values.sum(axis),
-    "mean": lambda values, axis: values.mean(axis),
-    "norm": lambda values, axis: np.sqrt(np.square(values).sum(axis)),
-}
 _WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in the brightness, ITU-R BT.601
 
 
-def read_aggregate(value: Any) -> Aggregate:
-    """Read how channels become one value.
+def for_each_input(value: Any, count: int, keys: Sequence[str], argument: str, entry: str) -> list[Any]:
+    """Return what a value says of each input, None where it says nothing.
+
+    Parameters
+    ----------
+    value : Any
+        The entry of the one input, a list with one for each, or a dict by their names.
+    count : int
+        The number of inputs.
+    keys : sequence of str
+        Their names.
+    argument, entry : str
+        What the value and an entry of it are called in error messages.
 
     Raises
     ------
-    TypeError, ValueError
-        If it is neither a known name nor a callable.
+    ValueError
+        If there is not one for each input.
 
     Examples
     --------
-    >>> read_aggregate("norm")(np.array([[3.0, 4.0]]), 1)
-    array([5.])
-    >>> read_aggregate(max)(np.array([[3.0, 4.0]]), 1)
-    array([4.])
+    >>> for_each_input({"ecg": "Time (s)"}, 2, ["age", "ecg"], "axis_names", "an entry")
+    [None, 'Time (s)']
     """
-    if isinstance(value, str):
-        if value not in _NAMED:
-            raise ValueError(
-                f"Argument 'aggr_channels': expected 'sum', 'mean', 'norm' or a callable, got {value!r}"
-                f"{suggestion(value, _NAMED)}"
-            )
-        return _NAMED[value]
-    if not callable(value):
-        raise TypeError(
-            f"Argument 'aggr_channels': expected 'sum', 'mean', 'norm' or a callable, got {describe(value)}."
-        )
-
-    def aggregate(values: np.ndarray, axis: int) -> np.ndarray:
-        if _takes_axis(value):
-            answer = np.asarray(value(values, axis=axis))
-        else:
-            answer = np.apply_along_axis(lambda vector: np.asarray(value(vector)), axis, values)
-        expected = values.shape[:axis] + values.shape[axis + 1 :]
-        if answer.shape != expected:
-            raise ValueError(
-                f"Argument 'aggr_channels': expected a callable that makes one number of a vector of "
-                f"{values.shape[axis]} channels; its answers for {values.shape} have the shape {answer.shape}."
-            )
-        return answer
-
-    return aggregate
-
-
-def _takes_axis(function: Callable[..., Any]) -> bool:
-    try:
-        return "axis" in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
+    if isinstance(value, Mapping):
+        return in_order(value, keys, argument, "input", whole=False)
+    if count == 1:
+        return [value]
+    if isinstance(value, list | tuple) and len(value) == count:
+        return list(value)
+    raise ValueError(
+        f"Argument '{argument}': the model has {count} inputs; expected a list with {entry} (or None) for each, or a "
+        f"dict by their names, got {describe(value)}."
+    )
 
 
 def read_rows(value: Any, rows: int, argument: str) -> list[int]:
@@ -115,19 +95,23 @@ def read_rows(value: Any, rows: int, argument: str) -> list[int]:
 
 
 def _not_rows(argument: str, value: Any) -> TypeError:
-    return TypeError(f"Argument '{argument}': expected a whole number or a list of these, got {describe(value)}.")
+    save = " A picture is saved by result.plot().save(path)." if isinstance(value, str) else ""
+    return TypeError(f"Argument '{argument}': expected a whole number or a list of these, got {describe(value)}.{save}")
 
 
 @dataclass(frozen=True)
 class Node:
-    """An output node: its layer, its place among the explained nodes of that layer, and its label."""
+    """An output node: its layer, its place among the explained nodes of that layer, and its label.
+
+    Where each row has a node of its own, one stands for all of them.
+    """
 
     layer: int
     position: int
     label: str
 
 
-def read_nodes(explanation: Explanation, output_idx: Any, output_label: Any) -> list[Node]:
+def read_nodes(attributions: Attributions, output_idx: Any, output_label: Any) -> list[Node]:
     """Read which of the explained output nodes are wanted; they come in the order of the labels of each layer.
 
     Raises
@@ -135,55 +119,73 @@ def read_nodes(explanation: Explanation, output_idx: Any, output_label: Any) -> 
     TypeError, ValueError
         If an entry is no node, or one that was not explained.
     """
-    converter, explained = explanation.converter, explanation.output_idx
+    described, explained = attributions.described, attributions.output_idx
     if output_idx is not None and output_label is not None:
         warn("Both 'output_idx' and 'output_label' are given: 'output_idx' is used.")
         output_label = None
-    chosen: Sequence[Sequence[int] | None]
+    chosen: Sequence[Sequence[NodeIndex] | None]
+    if any(name is not None for name in attributions.targets):
+        if output_idx is not None or output_label is not None:
+            raise ValueError(
+                f"Argument 'output_{'label' if output_idx is None else 'idx'}': each row was explained for a node of "
+                "its own (target), there is nothing to choose; leave it out."
+            )
+        i, name = next((i, name) for i, name in enumerate(attributions.targets) if name is not None)
+        return [Node(i, 0, name)]
     if output_idx is None and output_label is None:
         first = next(i for i, nodes in enumerate(explained) if nodes is not None)
         chosen = [(explained[i] or [])[:1] if i == first else None for i in range(len(explained))]
     else:
-        chosen = select_outputs(
-            output_idx, output_label, converter.output_dim, converter.output_names, keys_of(converter, "output")
+        positions = select_outputs(
+            output_idx, output_label, described.output_dim, described.output_names, described.output_keys
         ).idx
+        chosen = [
+            None if found is None else [as_node(node, port.dim) for node in found]
+            for found, port in zip(positions, described.outputs, strict=True)
+        ]
     argument = "output_idx" if output_label is None else "output_label"
     nodes: list[Node] = []
     for i, wanted in enumerate(chosen):
         if wanted is None:
             continue
-        labels = [str(name) for name in converter.output_names[i][0]]
-        known = explained[i] or []
+        places = {node: place for place, node in enumerate(explained[i] or [])}
+        port = described.outputs[i]
+
+        def label(node: NodeIndex, port: Port = port) -> str:
+            return node_label(as_position(node, port.dim), port.dim, port.names)
+
         for node in wanted:
-            if node not in known:
+            if node not in places:
                 raise ValueError(
-                    f"Argument '{argument}': node {node} ('{labels[node]}') of {_output(explanation, i)} was not "
-                    f"explained. Explained are {_explained(explanation)}."
+                    f"Argument '{argument}': node {node} ('{label(node)}') of {_output(attributions, i)} was not "
+                    f"explained. Explained are {_explained(attributions)}."
                 )
-        order = {label: place for place, label in enumerate(levels(converter.output_names[i][0]))}
-        in_order = sorted(wanted, key=lambda node: (order[labels[node]], node))
-        nodes += [Node(i, known.index(node), labels[node]) for node in in_order]
+        order = {name: place for place, name in enumerate(levels(port.names[0]))} if len(port.dim) == 1 else {}
+        in_order = sorted(wanted, key=lambda node: (order.get(label(node), 0), node))
+        nodes += [Node(i, places[node], label(node)) for node in in_order]
     return nodes
 
 
-def _explained(explanation: Explanation) -> str:
+def _explained(attributions: Attributions) -> str:
     parts = [
-        f"{list(nodes)} of {_output(explanation, i)}"
-        for i, nodes in enumerate(explanation.output_idx)
+        f"{list(nodes)} of {_output(attributions, i)}"
+        for i, nodes in enumerate(attributions.output_idx)
         if nodes is not None
     ]
     return ", ".join(parts)
 
 
-def _output(explanation: Explanation, i: int) -> str:
-    return layer_title("output layer", i, keys_of(explanation.converter, "output"))
+def _output(attributions: Attributions, i: int) -> str:
+    return layer_title("output layer", i, attributions.described.output_keys)
 
 
 # -- images -----------------------------------------------------------------------------------------------------
 
 
-def read_backgrounds(image: Any, explanation: Explanation, rows: Sequence[int]) -> dict[int, list[np.ndarray]]:
-    """Read images to lie behind attributions.
+def read_backgrounds(
+    image: Any, attributions: Attributions, rows: Sequence[int], cuts: Mapping[int, Cut] | None = None
+) -> dict[int, list[np.ndarray]]:
+    """Read images to lie behind attributions; of volumes the slices `cuts` of the data.
 
     Returns
     -------
@@ -197,36 +199,37 @@ def read_backgrounds(image: Any, explanation: Explanation, rows: Sequence[int]) 
     """
     if image is None or image is False:
         return {}
-    dims, keys = explanation.converter.input_dim, keys_of(explanation.converter, "input")
-    if not any(len(dim) == 3 for dim in dims):
+    ports, keys = attributions.described.inputs, attributions.described.input_keys
+    sliced: dict[int, list[np.ndarray]] = {}
+    cuts = cuts or {}
+    if not cuts and not any(port.kind == "image" for port in ports):
         raise ValueError("Argument 'image': the model has no image among its inputs.")
     if image is True:
-        if not explanation.data:
+        if not attributions.data:
             raise ValueError("Argument 'image': this result has no data of its own; give the images.")
-        parts = [x if len(dim) == 3 else None for x, dim in zip(explanation.data, dims, strict=True)]
-    elif isinstance(image, Mapping):
-        parts = in_order(image, keys, "image", "input", whole=False)
-    elif len(dims) == 1:
-        parts = [image]
-    elif isinstance(image, list | tuple) and len(image) == len(dims):
-        parts = list(image)
+        parts = [x if port.kind == "image" else None for x, port in zip(attributions.data, ports, strict=True)]
+        sliced = {j: _slices(attributions.data[j], cut, attributions.channels_first, rows) for j, cut in cuts.items()}
     else:
-        raise ValueError(
-            f"Argument 'image': the model has {len(dims)} inputs; expected a list with an image (or None) for each, "
-            f"got {describe(image)}."
-        )
+        parts = for_each_input(image, len(ports), keys, "image", "an image")
     found = {}
-    for j, (part, dim) in enumerate(zip(parts, dims, strict=True)):
+    for j, (part, port) in enumerate(zip(parts, ports, strict=True)):
         if part is None:
             continue
-        where = "Argument 'image'" + (f", {layer_title('input', j, keys)}" if len(dims) > 1 else "")
-        if len(dim) != 3:
+        where = "Argument 'image'" + (f", {layer_title('input', j, keys)}" if len(ports) > 1 else "")
+        if port.kind != "image":
             raise ValueError(f"{where}: expected None, since this input is no image, got {describe(part)}.")
-        images = _with_channels_last(part, dim, explanation.channels_first, where)
-        if len(images) not in (1, explanation.rows):
-            raise ValueError(f"{where}: expected a single image or {explanation.rows} of them, got {len(images)}.")
+        images = _with_channels_last(part, port.dim, attributions.channels_first, where)
+        if len(images) not in (1, attributions.rows):
+            raise ValueError(f"{where}: expected a single image or {attributions.rows} of them, got {len(images)}.")
         found[j] = [_brightness(images[row if len(images) > 1 else 0]) for row in rows]
-    return found
+    return found | sliced
+
+
+def _slices(x: Tensor, cut: Cut, channels_first: bool, rows: Sequence[int]) -> list[np.ndarray]:
+    """Return slices of volumes in grey."""
+    volumes = x.detach().cpu().numpy()
+    volumes = np.moveaxis(volumes, 1, -1) if channels_first else volumes
+    return [_brightness(cut.of(volumes[row][None])[0]) for row in rows]
 
 
 def _with_channels_last(image: Any, dim: tuple[int, ...], channels_first: bool, where: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
@@ -12,15 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgb
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from matplotlib.transforms import Affine2D, ScaledTranslation, Transform, blended_transform_factory
 
 from innsight_py.plots.axis import Axis
-from innsight_py.plots.frame import Bars, Boxes, Empty, Image, Panel
-from innsight_py.plots.text import number
+from innsight_py.plots.colours import DEFAULT, colours
+from innsight_py.plots.mathtext import drawn
+from innsight_py.plots.panels import Bars, Boxes, Empty, Image, Panel
+from innsight_py.plots.text import number, shortened
 
-COLOURS = "bwr"  # blue, white, red: R's
+COLOURS = DEFAULT
 OVERLAY = LinearSegmentedColormap.from_list(
     "blue_clear_red",
     list(zip((0, 0.5, 0.5, 1), ((0, 0, 1, 1), (0, 0, 1, 0), (1, 0, 0, 0), (1, 0, 0, 1)), strict=True)),
@@ -60,6 +64,17 @@ def mixed(share: float) -> str:
     return to_hex(tuple((1 - share) * face + share * text))
 
 
+@functools.cache
+def colour_map(cmap: str, over_image: bool = False) -> Any:
+    """Return the scale of colours for matplotlib; over an image small magnitudes are transparent."""
+    if cmap == DEFAULT:
+        return OVERLAY if over_image else COLOURS
+    found = np.array(colours(cmap))
+    if over_image:
+        found = np.column_stack([found, np.abs(np.linspace(-1, 1, len(found)))])
+    return LinearSegmentedColormap.from_list(f"{cmap}{' over an image' * over_image}", found)
+
+
 # -- values -------------------------------------------------------------------------------------------------------
 
 
@@ -75,15 +90,25 @@ def _bars(panel: Bars, ax: Axes) -> None:
     bars = PolyCollection(
         _rectangles(x, width / 2, np.zeros(len(x)), panel.values),
         array=np.nan_to_num(panel.shades),
-        cmap=COLOURS,
+        cmap=colour_map(panel.cmap),
         norm=Normalize(-1, 1),
         # Thin bars keep a visible width; wide ones an outline, without which white ones are lost.
         edgecolors="face" if len(x) > 60 else mixed(0.45),
         linewidths=0.5,
         gid="bars",
     )
+    if panel.horizontal:
+        bars.set_verts(_lying_bars(panel, width))
     ax.add_collection(bars, autolim=False)
-    _value_axes(panel, ax)
+    (_lying_axes if panel.horizontal else _value_axes)(panel, ax)
+    for channel in () if panel.signal_values is None else panel.signal_values:
+        ax.plot(x, channel, color=mixed(0.75), linewidth=0.8, alpha=0.8, zorder=2.4, gid="signal")
+
+
+def _lying_bars(panel: Bars, width: float) -> Any:
+    """Return the corners of bars from 0 to the right or to the left, ``(n, 4, 2)``."""
+    upright = _rectangles(panel.axis.positions, width / 2, np.zeros(len(panel.axis)), panel.values)
+    return upright[..., ::-1]
 
 
 @draw_values.register
@@ -127,11 +152,10 @@ def _image(panel: Image, ax: Axes) -> None:
         "origin": "upper",
     }
     limit = panel.limit or 1.0
-    colours: Any = COLOURS
+    over = panel.background is not None
     if panel.background is not None:
         ax.imshow(panel.background, cmap="gray", vmin=0, vmax=1, **frame)
-        colours = OVERLAY
-    ax.imshow(panel.values, cmap=colours, norm=Normalize(-limit, limit), **frame)
+    ax.imshow(panel.values, cmap=colour_map(panel.cmap, over), norm=Normalize(-limit, limit), **frame)
     ax.set_anchor("N")  # strips of one row stand at one height
     ax.grid(False)
 
@@ -139,8 +163,8 @@ def _image(panel: Image, ax: Axes) -> None:
 @draw_values.register
 def _empty(panel: Empty, ax: Axes) -> None:
     ax.set_axis_off()
-    ax.text(0.5, 0.5, panel.text, transform=ax.transAxes, ha="center", va="center", fontsize=TEXT, color=mixed(0.6),
-            wrap=True)  # fmt: skip
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": TEXT, "color": mixed(0.6), "wrap": True}
+    ax.text(0.5, 0.5, drawn(panel.text), transform=ax.transAxes, **look)
 
 
 def _bar_width(axis: Axis) -> float:
@@ -175,6 +199,15 @@ def _tick(value: float, position: int | None) -> str:
     return number(value)
 
 
+def _lying_axes(panel: Bars, ax: Axes) -> None:
+    ax.axvline(0, color=mpl.rcParams["text.color"], linewidth=0.8, zorder=2.5)
+    ax.set_ylim(len(panel.axis) + 0.5, 0.5)
+    ax.set_xlim(*panel.value_limits)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(FuncFormatter(_tick))
+    ax.set_axisbelow(True)
+
+
 def panel_look(ax: Axes) -> None:
     """Give axes of our own a light background and a grid."""
     ax.set_facecolor(mixed(0.06))
@@ -186,7 +219,7 @@ def panel_look(ax: Axes) -> None:
 # -- ticks and titles ---------------------------------------------------------------------------------------------
 
 
-def draw_axes(panel: Panel, ax: Axes, inches: float, bottom: bool, left: bool, titled: bool) -> None:
+def draw_axes(panel: Panel, ax: Axes, inches: float, high: float, bottom: bool, left: bool, titled: bool) -> None:
     """Draw ticks and titles: of the horizontal axis at the bottom of the figure, of the other at its left.
 
     Parameters
@@ -195,14 +228,17 @@ def draw_axes(panel: Panel, ax: Axes, inches: float, bottom: bool, left: bool, t
         What is drawn.
     ax : Axes
         Where it is drawn.
-    inches : float
-        Width of the axes.
+    inches, high : float
+        Width and height of the axes.
     bottom, left : bool
         Whether the horizontal and the vertical axis have ticks.
     titled : bool
         Whether the vertical axis has a title.
     """
-    if isinstance(panel, Empty):
+    if isinstance(panel, Empty) or not ax.axison:
+        return
+    if isinstance(panel, Bars) and panel.horizontal:
+        _draw_lying_axes(panel, ax, high, left, titled)
         return
     ticks = panel.axis.ticks(inches)
     ax.xaxis.set_major_locator(FixedLocator(ticks.positions))
@@ -211,30 +247,53 @@ def draw_axes(panel: Panel, ax: Axes, inches: float, bottom: bool, left: bool, t
         turned: dict[str, Any] = {"rotation": ticks.rotation}
         if ticks.rotation == 45:
             turned |= {"ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(ticks.positions, ticks.labels, **turned)
+        ax.set_xticks(ticks.positions, list(map(drawn, ticks.labels)), **turned)
         ax.set_xlabel(panel.axis.title, fontsize=TEXT + 1)
     else:
         ax.tick_params(axis="x", labelbottom=False, length=0)
     if isinstance(panel, Image):
         height = panel.axes[0]
         rows = height.ticks(2 * panel.size[1])  # below each other numbers need half the room
-        ax.set_yticks(rows.positions, rows.labels)
+        ax.set_yticks(rows.positions, list(map(drawn, rows.labels)))
     ax.tick_params(axis="y", labelleft=left, length=2 if left else 0)
     if titled:
         title = panel.axes[0].title if isinstance(panel, Image) else panel.value_name
         ax.set_ylabel(title, fontsize=TEXT + 1)
 
 
+def _draw_lying_axes(panel: Bars, ax: Axes, high: float, left: bool, titled: bool) -> None:
+    """Draw the values below, and the names of features at the left."""
+    ticks = panel.axis.ticks_down(high)
+    ax.tick_params(labelsize=TEXT, length=2)
+    ax.set_yticks(ticks.positions, list(map(drawn, ticks.labels)) if left else [""] * len(ticks.labels))
+    ax.tick_params(axis="y", length=2 if left else 0)
+    ax.grid(visible=False, axis="y")
+    ax.grid(axis="x", color=mixed(0.0), linewidth=0.8)
+    ax.set_xlabel(panel.value_name, fontsize=TEXT + 1)
+    if titled:
+        ax.set_ylabel(panel.axis.title, fontsize=TEXT + 1)
+
+
+def draw_legend(figure: Any, reference: str, outside: bool) -> None:
+    """Say whose values the red lines are."""
+    mark = Line2D([], [], color=MARK, linewidth=2, label=drawn(shortened(reference)))
+    place = "outside lower right" if outside else "lower right"
+    figure.legend(handles=[mark], loc=place, fontsize=TEXT, frameon=False, borderaxespad=0.2)
+
+
+#: Texts of strips longer than this lose their middle.
+LONGEST_STRIP = 100
+
 # -- strips, info and colour bars ---------------------------------------------------------------------------------
 
 
 def draw_strip(ax: Axes, text: str, offset: float) -> None:
-    """Draw a strip so many points above axes, as wide as they are."""
+    """Draw a strip `offset` points above axes, as wide as they are."""
     _strip(ax, text, above(ax), (0, offset), (1, STRIP), 0)
 
 
 def draw_side_strip(ax: Axes, text: str, offset: float) -> None:
-    """Draw a strip so many points to the right of axes, as high as they are."""
+    """Draw a strip `offset` points to the right of axes, as high as they are."""
     _strip(ax, text, beside(ax), (offset, 0), (STRIP, 1), -90)
 
 
@@ -244,22 +303,36 @@ def _strip(
     look: dict[str, Any] = {"transform": place, "clip_on": False, "gid": "strip"}
     ax.add_patch(Rectangle(corner, *size, facecolor=mixed(0.15), edgecolor="none", **look))
     x, y = corner[0] + size[0] / 2, corner[1] + size[1] / 2
-    ax.text(x, y, text, ha="center", va="center", rotation=rotation, fontsize=TEXT + 1, **look)
+    ax.text(
+        x,
+        y,
+        drawn(shortened(text, LONGEST_STRIP)),
+        ha="center",
+        va="center",
+        rotation=rotation,
+        fontsize=TEXT + 1,
+        **look,
+    )
 
 
 def draw_info(ax: Axes, lines: Sequence[str], offset: float) -> None:
-    """Write lines of info so many points above axes, from the left."""
+    """Write lines of info `offset` points above axes, from the left."""
     ax.text(
-        0.0, offset, "\n".join(lines), transform=above(ax), ha="left", va="bottom", fontsize=TEXT - 0.5,
+        0.0, offset, "\n".join(map(drawn, lines)), transform=above(ax), ha="left", va="bottom", fontsize=TEXT - 0.5,
         linespacing=1.25, clip_on=False, gid="info",
     )  # fmt: skip
+
+
+def bar_room(panel: Panel) -> float:
+    """Return the points that a colour bar with its numbers and its title takes beside a panel."""
+    return BAR_ROOM + LINE * panel.scale_title.count("\n") if isinstance(panel, Image) else BAR_ROOM
 
 
 def draw_colour_bar(panel: Image, ax: Axes) -> None:
     """Draw the scale of colours beside an image, with its ends and 0 as numbers."""
     limit = panel.limit or 1.0
     scale = ax.inset_axes((2 * GAP, 0, BAR, 1), transform=beside(ax), label="colour bar")
-    bar = ax.figure.colorbar(ScalarMappable(Normalize(-limit, limit), COLOURS), cax=scale)
+    bar = ax.figure.colorbar(ScalarMappable(Normalize(-limit, limit), colour_map(panel.cmap)), cax=scale)
     bar.outline.set_visible(False)
     low, high = (float(f(panel.values, 0.0)) for f in (_lowest, _highest))
     ends = (-limit if low < 0 else 0.0, limit if high > 0 or low == 0 else 0.0)

@@ -36,12 +36,15 @@ class Axis:
         Label of each place.
     named : bool
         Whether the ticks are labels, or numbers from 1.
+    short_labels : tuple of str
+        What ticks say, where that is not a label whose middle is taken out.
     """
 
     title: str
     short_title: str
     labels: tuple[str, ...]
     named: bool
+    short_labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,7 +57,11 @@ class Axis:
     @property
     def longest(self) -> float:
         """Inches that the longest label takes."""
-        return max(len(shortened(label)) for label in self.labels) * _LETTER
+        return max(len(self.short_label(i)) for i in range(len(self))) * _LETTER
+
+    def short_label(self, i: int) -> str:
+        """Return what a tick says of a place, counted from 0."""
+        return self.short_labels[i] if self.short_labels else shortened(self.labels[i])
 
     def ticks(self, inches: float) -> Ticks:
         """Choose the tick labels of a horizontal axis so that none overlap.
@@ -86,11 +93,29 @@ class Axis:
         else:
             rotation, step = 90, math.ceil(_LINE / room)
         chosen = range(0, len(self), step)
-        return Ticks([i + 1 for i in chosen], [shortened(self.labels[i]) for i in chosen], rotation)
+        return Ticks([i + 1 for i in chosen], [self.short_label(i) for i in chosen], rotation)
+
+    def ticks_down(self, inches: float) -> Ticks:
+        """Choose the tick labels of a vertical axis of names, one below the other.
+
+        Parameters
+        ----------
+        inches : float
+            Length of the axis.
+
+        Examples
+        --------
+        >>> axis = Axis("Feature", "Feature", ("age", "dose"), named=True)
+        >>> axis.ticks_down(1.0).labels, axis.ticks_down(0.1).labels
+        (['age', 'dose'], ['age'])
+        """
+        step = max(1, math.ceil(_LINE * len(self) / inches - 1e-9))
+        chosen = range(0, len(self), step)
+        return Ticks([i + 1 for i in chosen], [self.short_label(i) for i in chosen])
 
 
 def round_positions(n: int, most: int) -> list[float]:
-    """Choose at most so many round numbers of 1..n.
+    """Choose at most `most` round numbers of 1..n.
 
     Examples
     --------

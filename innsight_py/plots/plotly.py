@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
+from innsight_py._errors import explained, see
 from innsight_py.plots.frame import PlotFrame
-
-_EXTRA = 'as_plotly=True needs plotly: pip install "innsight_py[plotly]"'
-
-
-def require_plotly() -> None:
-    """Refuse to go on without plotly.
-
-    Raises
-    ------
-    ImportError
-        If plotly is not installed; the message says how to get it.
-    """
-    try:
-        found = importlib.util.find_spec("plotly.graph_objects")
-    except ImportError:
-        found = None
-    if found is None:
-        raise ImportError(_EXTRA)
+from innsight_py.plots.plotly_figure import figure_of
+from innsight_py.plots.plotly_page import page, write_page
+from innsight_py.plots.showing import show
 
 
 class PlotlyDisplay:
     """An interactive picture drawn by plotly. Notebooks show it.
 
-    The menus at the left choose the colours, box plots or violins, the instance that is marked in them, and heat maps
-    or contours; a slider leads through the quantiles of images. They are there where the picture has such panels.
+    The menus at the left, on a saved page above, choose the colours, box plots or violins, the instance that is marked
+    in them, and heat maps or contours; a slider leads through the quantiles of images. They are there where the
+    picture has such panels.
 
     Parameters
     ----------
@@ -57,8 +43,6 @@ class PlotlyDisplay:
     """
 
     def __init__(self, frame: PlotFrame) -> None:
-        from innsight_py.plots.plotly_figure import figure_of
-
         self.frame = frame
         self.figure: Any = figure_of(frame)
 
@@ -72,15 +56,19 @@ class PlotlyDisplay:
         """
         return PlotlyDisplay(self.frame[key])
 
+    @explained
     def save(self, path: str | Path, **arguments: Any) -> None:
         """Write a page that needs no network: plotly itself is in it.
+
+        The page follows the width of the window: nodes that have no room beside each other stand below each other. It
+        is dark where the browser is. The controls stand above the figure.
 
         Parameters
         ----------
         path : str or Path
             Where to; it ends with ".html".
         **arguments
-            Handed on to ``Figure.write_html``, such as ``include_plotlyjs="cdn"`` for a page 5 MB smaller.
+            Handed on to ``Figure.to_html``, such as ``include_plotlyjs="cdn"`` for a page 5 MB smaller.
 
         Raises
         ------
@@ -89,13 +77,54 @@ class PlotlyDisplay:
         """
         if Path(path).suffix.lower() not in (".html", ".htm"):
             raise ValueError(
-                f"Argument 'path': interactive pictures are saved as '.html', got {str(path)!r}. For other formats "
-                f"draw without as_plotly=True, or use figure.write_image."
+                see(
+                    "saved-pictures",
+                    f"Argument 'path': interactive pictures are saved as '.html', got {str(path)!r}. For other formats "
+                    f"draw without as_plotly=True, or use figure.write_image.",
+                )
             )
-        self.figure.write_html(path, **({"config": {"displaylogo": False}} | arguments))
+        write_page(Path(path), self.figure, self.frame, **arguments)
+
+    @explained
+    def show(self) -> None:
+        """Show the page: a notebook displays it, a script opens it in the browser.
+
+        Warns where there is no browser; the message says where the file lies.
+        """
+        show(self, self.save, "picture.html")
+
+    @explained
+    def to_html(self, **arguments: Any) -> str:
+        """Return the page that `save` writes, or a part of a page.
+
+        Parameters
+        ----------
+        **arguments
+            Handed on to ``Figure.to_html``, such as ``full_html=False`` for a part of a page, or
+            ``include_plotlyjs="cdn"``.
+
+        Returns
+        -------
+        str
+            The text of the page.
+
+        Raises
+        ------
+        TypeError
+            If plotly has no such argument.
+
+        Examples
+        --------
+        >>> from innsight_py import Converter, run_grad
+        >>> model = {"input_dim": [3], "layers": [{"type": "Dense", "weight": [[1.0, -3.0, 0.0]]}]}
+        >>> p = run_grad(Converter(model), [[1.0, 1.0, 1.0]]).plot(as_plotly=True)
+        >>> p.to_html(include_plotlyjs="cdn")[:15]
+        '<!DOCTYPE html>'
+        """
+        return page(self.figure, self.frame, **arguments)
 
     def _repr_html_(self) -> str:
-        return str(self.figure.to_html(full_html=False, include_plotlyjs="cdn"))
+        return self.to_html(full_html=False, include_plotlyjs="cdn")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle = self.figure._repr_mimebundle_(include, exclude)
@@ -105,8 +134,3 @@ class PlotlyDisplay:
         instances, nodes, inputs = self.frame.shape
         shape = f"{instances} x {nodes} x {inputs} panels (instances, nodes, inputs)"
         return f"<PlotlyDisplay of {self.frame.title}: {shape}>"
-
-
-def draw(frame: PlotFrame) -> PlotlyDisplay:
-    """Draw a frame; called by `Explanation.plot` and `plot_global` when ``as_plotly=True``, after `require_plotly`."""
-    return PlotlyDisplay(frame)

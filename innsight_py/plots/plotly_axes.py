@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import html
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from innsight_py.plots.axis import Axis, Ticks
-from innsight_py.plots.frame import Boxes, Image
-from innsight_py.plots.plotly_grid import Grid, ticks
+from innsight_py.plots.panels import Bars, Boxes, Image
+from innsight_py.plots.plotly_grid import LETTER, Grid, ticks
 from innsight_py.plots.plotly_traces import distinct
+from innsight_py.plots.text import shortened
+from innsight_py.plots.words import Words
 
 TEXT = "rgb(40,40,40)"
 TITLE_FONT, TICK_FONT = {"size": 12, "color": TEXT}, {"size": 11, "color": TEXT}
+#: Pixels for an inch of a column of names.
+_NAME_INCH = 100
 #: White images have ends too.
 _IMAGE_LOOK = {
     "showgrid": False, "zeroline": False, "showline": True, "mirror": True, "linecolor": "rgb(200,200,200)",
@@ -36,11 +42,23 @@ def horizontal(grid: Grid, place: Place) -> Settings:
     """
     panel, where = grid.frame.panels[place], grid.panels[place]
     bottom = place[0] == grid.instances - 1
-    settings = _axis(panel.axis.title, shown=bottom) | {
+    lying = isinstance(panel, Bars) and panel.horizontal
+    settings = _axis(panel.value_name if lying else panel.axis.title, shown=bottom or lying) | {
         "domain": [where.left / grid.width, where.right / grid.width],
         "showgrid": False,
         "zeroline": False,
     }
+    if isinstance(panel, Words):
+        return settings | _axis("", shown=False) | {"range": [0, panel.room], "fixedrange": True}
+    if lying:
+        values = {
+            "range": panel.value_limits,
+            "exponentformat": "e",
+            "nticks": 5,
+            "showgrid": True,
+            "gridcolor": "#fff",
+        }
+        return settings | values
     fitting = grid.ticks(*place)
     if isinstance(panel, Image):
         return settings | _categories(panel.axis, fitting) | {"range": [-0.5, len(panel.axis) - 0.5]} | _IMAGE_LOOK
@@ -58,16 +76,27 @@ def vertical(grid: Grid, place: Place) -> Settings:
         Which panel.
     """
     panel, where = grid.frame.panels[place], grid.panels[place]
-    _, j, k = place
-    left = j in grid.firsts and k == 0
+    left = place[1:] in grid.firsts
     settings = {"domain": [max(0.0, 1 - where.bottom / grid.height), 1 - where.top / grid.height]}
     if isinstance(panel, Image):
         axis = panel.axes[0]
         settings |= _axis(axis.title, shown=left) | _categories(axis, ticks(axis, where.height))
         return settings | {"range": [len(axis) - 0.5, -0.5]} | _IMAGE_LOOK
+    if isinstance(panel, Bars) and panel.horizontal:
+        axis = panel.axis
+        fitting = axis.ticks_down(where.height / _NAME_INCH)
+        if math.isfinite(grid.names_room):
+            letters = max(6, int(grid.names_room / LETTER))
+            fitting = replace(fitting, labels=[shortened(label, letters) for label in fitting.labels])
+        ends = {"range": [len(axis) + 0.5, 0.5], "showgrid": False, "zeroline": False}
+        settings |= _axis(axis.title, shown=left or grid.inputs > 1) | _tick_labels(fitting)
+        return settings | ends | {"tickvals": fitting.positions}
+    if isinstance(panel, Words):
+        hidden = {"range": [panel.height, 0], "showgrid": False, "zeroline": False, "fixedrange": True}
+        return settings | _axis("", shown=False) | hidden
     return settings | _axis(panel.value_name, shown=left or grid.inputs > 1) | {
         "range": _value_range(grid, place),
-        "gridcolor": "white",
+        "gridcolor": "#fff",
         "zeroline": False,
         "exponentformat": "e",
         "nticks": 6,
@@ -77,8 +106,13 @@ def vertical(grid: Grid, place: Place) -> Settings:
 def shared(grid: Grid, place: Place) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return what the horizontal and the vertical axes have in common that are moved together."""
     i, j, k = place
+    if isinstance(grid.frame.panels[place], Words):
+        return ("words", *place), ("lines", *place)
     if isinstance(grid.frame.panels[place], Image):
         return ("width", k), ("height", k)
+    panel = grid.frame.panels[place]
+    if isinstance(panel, Bars) and panel.horizontal:
+        return ("value", i) if grid.inputs == 1 else ("value", i, j, k), ("place", i, k)
     return ("place", k), ("value", i) if grid.inputs == 1 else ("value", i, j, k)
 
 

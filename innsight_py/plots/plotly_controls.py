@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Sequence
 from typing import Any
 
 from plotly.colors import get_colorscale, sample_colorscale
 
-from innsight_py.plots.frame import MEDIAN, Boxes, Image, PlotFrame
-from innsight_py.plots.plotly_traces import BANDS, BOXPLOT, NONE, QUANTILE_LABELS, VIOLIN, Layer
+from innsight_py.plots.colours import DEFAULT as DEFAULT_MAP
+from innsight_py.plots.colours import colours
+from innsight_py.plots.frame import PlotFrame
+from innsight_py.plots.panels import MEDIAN, Bars, Boxes, Image
+from innsight_py.plots.plotly_traces import BANDS, BOXPLOT, NONE, QUANTILE_LABELS, VIOLIN, Layer, marked
 from innsight_py.plots.text import number
 
 #: The column of menus at the left, and what each takes of it.
@@ -34,7 +38,7 @@ SCALES = {
 
 
 @functools.cache
-def colour_scale(name: str, clear: bool) -> list[list[Any]]:
+def colour_scale(name: str, clear: bool, cmap: str = DEFAULT_MAP) -> list[list[Any]]:
     """Return a scale of colours: shares of the range, and a colour each.
 
     Parameters
@@ -43,6 +47,8 @@ def colour_scale(name: str, clear: bool) -> list[list[Any]]:
         Its name in the menu; one that ends with " (rev.)" runs the other way.
     clear : bool
         For what lies over an image: the smaller the magnitude, the less opaque.
+    cmap : str
+        What the default is, see `innsight_py.plots.colours`.
 
     Examples
     --------
@@ -51,12 +57,21 @@ def colour_scale(name: str, clear: bool) -> list[list[Any]]:
     """
     base = name.removesuffix(" (rev.)")
     scale: list[list[Any]]
-    if base == DEFAULT:
+    if base == DEFAULT and cmap != DEFAULT_MAP:
+        scale = _scale_of(cmap)
+        scale = _cleared(scale) if clear else scale
+    elif base == DEFAULT:
         scale = BLUE_CLEAR_RED if clear else BLUE_WHITE_RED
     else:
         scale = [list(entry) for entry in get_colorscale(SCALES[base])]
         scale = _cleared(scale) if clear else scale
     return [[1 - share, colour] for share, colour in reversed(scale)] if name != base else scale
+
+
+def _scale_of(cmap: str) -> list[list[Any]]:
+    found = colours(cmap)
+    texts = [f"rgb({','.join(f'{255 * part:.0f}' for part in colour)})" for colour in found]
+    return [[i / (len(found) - 1), text] for i, text in enumerate(texts)]
 
 
 def _cleared(scale: list[list[Any]]) -> list[list[Any]]:
@@ -84,7 +99,8 @@ class Controls:
     def __init__(self, frame: PlotFrame, layers: Sequence[Layer], scales: dict[str, list[Image]]) -> None:
         self.layers = layers
         self.scales = scales
-        boxes = [panel for panel in frame.panels.flat if isinstance(panel, Boxes)]
+        self._cmap = next((x.cmap for x in frame.panels.flat if isinstance(x, Bars | Image)), DEFAULT_MAP)
+        boxes = self._boxes = [panel for panel in frame.panels.flat if isinstance(panel, Boxes)]
         self._kinds = [*([BANDS] if any(panel.dense for panel in boxes) else []), BOXPLOT, VIOLIN] if boxes else []
         self._instances = [NONE, *boxes[0].marked] if boxes else []
         self._marked = (boxes[0].reference or NONE) if boxes else NONE
@@ -110,7 +126,7 @@ class Controls:
         if self._kinds:
             buttons = [self._choice("box_violin", kind) for kind in self._kinds]
             found.append(_menu("button_box_violin", "1D Plot Type", buttons))
-            buttons = [self._choice("data_point", label) for label in self._instances]
+            buttons = [self._mark(label) for label in self._instances]
             active = self._instances.index(self._marked)
             found.append(_menu("button_datapoints", "Data point", buttons, active))
         if self._has_images:
@@ -133,8 +149,20 @@ class Controls:
         traces = [i for i, layer in enumerate(self.layers) if layer.control == control]
         return [{"visible": [choice in self.layers[i].choices for i in traces]}, traces]
 
+    def _mark(self, label: str) -> dict[str, Any]:
+        """Mark an instance: the one line of each panel goes where its values are."""
+        lines = [i for i, layer in enumerate(self.layers) if layer.control == "data_point"]
+        if label == NONE:
+            return {"label": label, "method": "restyle", "args": [{"visible": False}, lines]}
+        heights = [marked(panel, label) for panel in self._boxes]
+        change = {"visible": True, "name": f"data point {label}", "text": html.escape(label), "y": heights}
+        return {"label": label, "method": "restyle", "args": [change, lines]}
+
     def _colour_button(self, name: str) -> dict[str, Any]:
-        scales = {f"{axis}.colorscale": colour_scale(name, _is_clear(images)) for axis, images in self.scales.items()}
+        scales = {
+            f"{axis}.colorscale": colour_scale(name, _is_clear(images), self._cmap)
+            for axis, images in self.scales.items()
+        }
         return {"label": name, "method": "relayout", "args": [scales]}
 
     def _image_button(self, kind: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from innsight_py.plots.frame import QUANTILES, Bars, Boxes, Empty, Image, Panel
+from innsight_py.plots.panels import QUANTILES, Bars, Boxes, Empty, Image, Panel
+from innsight_py.plots.words import BOX, LINE, Words, text_colour
 
 #: Names of the quantiles, as in R.
 QUANTILE_LABELS = tuple(
@@ -23,6 +24,7 @@ NONE = "None"
 
 _MARK = "red"
 _DARK, _BOX = "rgb(50,50,50)", "rgb(200,200,200)"
+_SIGNAL = "rgba(110,110,110,0.8)"
 _OUTLINE = "rgb(140,140,140)"
 _LIGHT_BAND, _DARK_BAND = "rgba(40,40,40,0.15)", "rgba(40,40,40,0.3)"
 _MOST_OUTLINES = 60
@@ -72,15 +74,49 @@ def _bars(panel: Bars, coloraxis: str) -> Iterator[Layer]:
         "coloraxis": coloraxis,
         "line": {"width": 0.5 if len(panel.axis) <= _MOST_OUTLINES else 0, "color": _OUTLINE},
     }
+    places: dict[str, Any] = {"x": panel.axis.positions, "y": panel.values}
+    if panel.horizontal:
+        places = {"y": panel.axis.positions, "x": panel.values, "orientation": "h"}
     yield Layer(
         _trace(
             "bar",
             "bars",
-            x=panel.axis.positions,
-            y=panel.values,
+            **places,
             width=0.85 if panel.axis.named else 1.0,
             marker=marker,
-            **_hover(panel, f"%{{y:{_NUMBER}}}", panel.axis.labels),
+            **_hover(panel, f"%{{{'x' if panel.horizontal else 'y'}:{_NUMBER}}}", panel.axis.labels),
+        )
+    )
+    for channel in () if panel.signal_values is None else panel.signal_values:
+        look = {"width": 1.2, "color": _SIGNAL}
+        keys: dict[str, Any] = {"mode": "lines", "line": look, "hoverinfo": "skip"}
+        yield Layer(_trace("scatter", "signal", x=panel.axis.positions, y=channel, **keys))
+
+
+@layers.register
+def _words(panel: Words, coloraxis: str) -> Iterator[Layer]:
+    """Draw each word as a level bar with the word in it."""
+    boxes, shades = panel.boxes, np.nan_to_num(panel.shades)
+    colours = [text_colour(float(shade), word) for shade, word in zip(shades, panel.words, strict=True)]
+    yield Layer(
+        _trace(
+            "bar",
+            "words",
+            orientation="h",
+            base=[box.left for box in boxes],
+            x=[box.width for box in boxes],
+            y=[(box.line + 0.5) * LINE for box in boxes],
+            width=BOX,
+            marker={"color": shades, "coloraxis": coloraxis},
+            text=[html.escape(label, quote=False) for label in panel.labels],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            constraintext="none",
+            insidetextfont={"color": colours},
+            **_hover(
+                panel, "%{customdata[1]}", panel.axis.labels, np.array([[float(f"{v:.4g}")] for v in panel.values])
+            ),
         )
     )
 
@@ -112,8 +148,7 @@ def _boxes(panel: Boxes, coloraxis: str) -> Iterator[Layer]:
     for violin in _violins(panel):
         yield Layer(violin, "box_violin", (VIOLIN,))
     yield Layer(_statistics(panel))
-    for label, values in panel.marked.items():
-        yield Layer(_data_point(panel, label, values), "data_point", (label,))
+    yield Layer(_data_point(panel), "data_point", () if panel.reference is None else (panel.reference,))
     places, values = boxes.outliers
     if len(places):
         hover = _hover(panel, f"%{{y:{_NUMBER}}} (outlier)", [panel.axis.labels[i - 1] for i in places])
@@ -176,23 +211,43 @@ def _bands(panel: Boxes) -> Iterator[Trace]:
     yield _trace("scatter", "bands", y=boxes.median, line={"width": 1.2, "color": _DARK}, **keys)
 
 
-def _data_point(panel: Boxes, label: str, values: np.ndarray) -> Trace:
-    """Return the line of one instance, or a level line across each box."""
-    x, y, labels = panel.axis.positions, values, list(panel.axis.labels)
+def _data_point(panel: Boxes) -> Trace:
+    """Return the line of one instance, or a level line across each box. One trace serves all instances."""
+    x, labels = panel.axis.positions, list(panel.axis.labels)
+    label = next(iter(panel.marked)) if panel.reference is None else panel.reference
     if not panel.dense:
-        gap = np.full(len(x), np.nan)
-        x = np.stack([x - 0.375, x, x + 0.375, gap], -1).ravel()
-        y = np.stack([values, values, values, gap], -1).ravel()
+        x = np.stack([x - 0.375, x, x + 0.375, np.full(len(x), np.nan)], -1).ravel()
         labels = [name for name in labels for _ in range(4)]
     return _trace(
         "scatter",
         f"data point {label}",
         x=x,
-        y=y,
+        y=_heights(panel, panel.marked[label]),
+        text=html.escape(label),
         mode="lines",
         line={"color": _MARK, "width": 1 if panel.dense else 2.5},
-        **_hover(panel, f"%{{y:{_NUMBER}}} ({label})", labels),
+        **_hover(panel, f"%{{y:{_NUMBER}}} (%{{text}})", labels),
     )
+
+
+def _heights(panel: Boxes, values: np.ndarray) -> np.ndarray:
+    if panel.dense:
+        return values
+    return np.stack([values, values, values, np.full(len(values), np.nan)], -1).ravel()
+
+
+def marked(panel: Boxes, label: str) -> list[float | None]:
+    """Return the heights of the line that marks an instance, with as many digits as a screen can show.
+
+    Examples
+    --------
+    >>> from innsight_py import Converter, run_grad
+    >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -3.0]]}]}
+    >>> result = run_grad(Converter(model), [[1.0, 1.0], [0.0, 2.0]], times_input=True)
+    >>> marked(result.plot_global().frame.panels[0, 0, 0], "data_2")
+    [0.0, 0.0, 0.0, None, 6.0, 6.0, 6.0, None]
+    """
+    return [float(f"{y:.6g}") if np.isfinite(y) else None for y in _heights(panel, panel.marked[label])]
 
 
 # -- images -------------------------------------------------------------------------------------------------------

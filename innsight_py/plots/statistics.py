@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from innsight_py.plots.frame import BoxStatistics
+from innsight_py.plots.panels import BoxStatistics
 
 #: Whiskers reach this many distances between the quartiles beyond them.
 REACH = 1.5

@@ -10,7 +10,7 @@ LONGEST_LABEL = 28
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Write a number with so many significant digits.
+    """Write a number with `digits` significant digits.
 
     Examples
     --------
@@ -34,6 +34,29 @@ def shortened(label: str, longest: int = LONGEST_LABEL) -> str:
     return f"{label[:front]}…{label[len(label) - (longest - 1 - front) :]}"
 
 
+def with_value(name: str, value: str, longest: int = LONGEST_LABEL) -> str:
+    """Write a name and its value as a tick; a long name loses its middle, the value stays whole.
+
+    Examples
+    --------
+    >>> with_value("bill length", "39"), with_value("the length of the bill of a penguin", "39")
+    ('bill length = 39', 'the length …f a penguin = 39')
+    """
+    short = shortened(value, longest // 2)
+    return f"{shortened(name, max(3, longest - 3 - len(short)))} = {short}"
+
+
+def no_template(label: str) -> str:
+    """Let a label be no part of a template of plotly's, in which ``%{x}`` stands for a value.
+
+    Examples
+    --------
+    >>> no_template("50 %"), len(no_template("%{x}"))
+    ('50 %', 5)
+    """
+    return label.replace("%{", "%\u200b{")
+
+
 def hover(value_name: str, value: str, places: Sequence[tuple[str, str]]) -> str:
     """Write what is shown when the pointer is on a value, in the HTML that plotly takes.
 
@@ -47,7 +70,7 @@ def hover(value_name: str, value: str, places: Sequence[tuple[str, str]]) -> str
 
 
 def written_info(infos: Sequence[Sequence[tuple[str, str]]], letters: float) -> list[list[str]]:
-    """Write names and numbers in one line each or, where one is longer than so many letters, all with a line a number.
+    """Write each info in one line or, if one is longer than `letters`, all of them with one number a line.
 
     Examples
     --------

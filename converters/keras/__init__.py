@@ -1,0 +1,1 @@
+"""The door for Keras: from a functional model to a model spec."""

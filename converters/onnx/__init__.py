@@ -1,0 +1,1 @@
+"""The door for ONNX models: files and ``onnx.ModelProto``."""

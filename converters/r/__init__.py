@@ -1,0 +1,1 @@
+"""The door for R: lists of innsight, and files of neuralnet."""

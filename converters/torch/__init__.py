@@ -1,0 +1,1 @@
+"""The door for PyTorch: from a traced program to a model spec."""

@@ -1,0 +1,77 @@
+"""The arithmetic of the DeepLift rules, as pure functions over tensors.
+
+Source: Shrikumar et al. (2017), arXiv:1704.02685. What happens at exact zeros is as in R innsight 0.3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from innsight_py.functions.activations import Activation
+from innsight_py.functions.stabilizers import fill_zeros, stabilizer
+
+DeepLiftRuleName = Literal["rescale", "reveal_cancel"]
+
+
+@dataclass(frozen=True)
+class DeepLiftRule:
+    """A rule of DeepLift."""
+
+    name: DeepLiftRuleName = "rescale"
+    winner_takes_all: bool = True
+
+
+def slope(dy: Tensor, dx: Tensor) -> Tensor:
+    """Return ``dy / dx``, and ``dy / stabilizer`` where dx is 0."""
+    return dy / fill_zeros(dx)
+
+
+def window_slope(dy: Tensor, mean: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the slope of a maximum against the mean difference in its window, and where that is of no use.
+
+    Where the differences in a window nearly cancel (their mean is tiny beside `size`, the mean of their absolute
+    values) the slope explodes, or loses the maximum's difference altogether. It is 0 there, and the second tensor True.
+    """
+    cancels = mean.abs() <= (1e-5 if mean.dtype == torch.float64 else 1e-2) * size
+    return torch.where(cancels, torch.zeros_like(dy), slope(dy, mean)), cancels
+
+
+def rescale_factor(activation: Activation, z: Tensor, z_ref: Tensor, y: Tensor, y_ref: Tensor) -> Tensor:
+    """Return what the rescale rule multiplies with: the slope of the activation between reference and input.
+
+    Where the two are nearer than the stabiliser it is the derivative half-way, which for a softmax is 0 as in R
+    (which differentiates along an axis of length 1).
+    """
+    dz = z - z_ref
+    factor = (y - y_ref).div_(dz)  # what is divided by 0 here is near
+    apart, limit = dz.abs_(), stabilizer(dz.dtype)
+    if bool(apart.amin() > limit):
+        return factor
+    near = apart <= limit
+    if not activation.is_elementwise:
+        return factor.masked_fill_(near, 0)
+    return torch.where(near, activation.derivative(z.add(z_ref).div_(2)), factor)
+
+
+def reveal_cancel_factors(
+    activation: Activation, z: Tensor, z_ref: Tensor, positive: Tensor, negative: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the slopes of the activation along the positive and the negative part of the difference.
+
+    Shrikumar et al. (2017), section 3.5.3: each part's effect is the mean of its effect before and after the other.
+    A part that is exactly 0 has no effect. R computes the effect nevertheless, and divides its rounding error (1e-17)
+    by the stabiliser (1e-15). R's answer then depends on the machine and on the size of the batch.
+    Only a softmax may have an effect where a node's own part is 0; there the quotient is R's.
+    """
+    at_x, at_ref = activation(z), activation(z_ref)
+    with_positive, with_negative = activation(z_ref + positive), activation(z_ref + negative)
+    effect_positive = 0.5 * (with_positive - at_ref) + 0.5 * (at_x - with_negative)
+    effect_negative = 0.5 * (with_negative - at_ref) + 0.5 * (at_x - with_positive)
+    if activation.is_elementwise:
+        effect_positive = torch.where(positive == 0, torch.zeros_like(positive), effect_positive)
+        effect_negative = torch.where(negative == 0, torch.zeros_like(negative), effect_negative)
+    return effect_positive / fill_zeros(positive), effect_negative / fill_zeros(negative, -1)

@@ -1,0 +1,28 @@
+"""Small numbers that keep quotients finite: those of R innsight 0.3.2, and what it does at exact zeros."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from innsight_py.functions.elementwise import is_zero
+
+
+def stabilizer(dtype: torch.dtype) -> float:
+    """Return R's small number: 1e-15 in double precision, 1e-6 below."""
+    return 1e-15 if dtype == torch.float64 else 1e-6
+
+
+def stabilizer_at_zero(dtype: torch.dtype) -> float:
+    """Return the stabiliser as R adds it at exact zeros, where it has passed through single precision."""
+    return float(torch.tensor(stabilizer(dtype), dtype=torch.float32))
+
+
+def fill_zeros(z: Tensor, sign: int = 1) -> Tensor:
+    """Replace exact zeros by the stabiliser, or by minus the stabiliser."""
+    return torch.add(z, is_zero(z), alpha=sign * stabilizer_at_zero(z.dtype))
+
+
+def away_from_zero(z: Tensor, epsilon: float, sign: int = 1) -> Tensor:
+    """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where ``z`` is 0."""
+    return fill_zeros(torch.add(z, z.sgn(), alpha=epsilon), sign)

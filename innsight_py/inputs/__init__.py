@@ -1,0 +1,1 @@
+"""What users hand in: data, frames, names, and which outputs to explain."""

@@ -1,0 +1,1 @@
+"""Methods that need nothing but a model's predictions."""

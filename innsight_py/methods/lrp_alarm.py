@@ -1,0 +1,141 @@
+"""Relevances that explode: which layer makes them large, why, and which rule does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from innsight_py.functions.lrp import Shares
+from innsight_py.functions.lrp_weightless import Taylor
+from innsight_py.inputs.nodes import as_position
+from innsight_py.layers import Layer
+from innsight_py.model.assignment import Assigned, assign
+from innsight_py.model.graph import Explained, Graph, Step, Trace
+from innsight_py.model.rule_names import read_rules
+from innsight_py.results.attributions import Attributions
+
+#: As many times the largest explained value the largest relevance may be before it is spoken of.
+EXPLODED = 500.0
+#: Rules that are tried, the nearest first.
+CALMER = ("epsilon", "epsilon_plus", "z_plus", "cp_lrp")
+
+
+class Place(NamedTuple):
+    """An output layer, a row, and a node: where the largest relevance is."""
+
+    output: int
+    row: int
+    node: int
+    largest: float
+    explained: float
+
+
+def exploded(attributions: Attributions) -> Place | None:
+    """Find the largest relevance, if it is out of proportion to all that is explained."""
+    for i, goal in enumerate(attributions.decomp_goal or ()):
+        if goal is None:
+            continue
+        explained = float(goal.abs().nan_to_num(0.0, 0.0).max())
+        relevances = [x for x in attributions.result[i] or () if x is not None and x.numel()]
+        if not relevances:
+            continue
+        largest = torch.stack([_magnitudes(x) for x in relevances]).amax(0)
+        worst = float(largest.max())
+        if not math.isfinite(worst):  # a NaN or an infinity hides the other relevances of its row and node
+            largest = torch.stack([_magnitudes(x.nan_to_num(0.0, 0.0, 0.0)) for x in relevances]).amax(0)
+            worst = float(largest.max())
+        if explained > 0 and worst > EXPLODED * explained:
+            row, k = divmod(int(largest.argmax()), largest.shape[1])
+            own = attributions.own_nodes(i)
+            node = (attributions.output_idx[i] or [])[k] if own is None else own[row]
+            return Place(i, row, as_position(node, attributions.described.outputs[i].dim), worst, explained)
+    return None
+
+
+def _magnitudes(x: Tensor) -> Tensor:
+    """Return the largest magnitude of each row and node, ``(B, K)``, without a copy of the relevances."""
+    axes = tuple(range(1, x.dim() - 1))
+    return torch.maximum(x.amax(axes), -x.amin(axes))
+
+
+def reason(
+    graph: Graph, what: Explained, node: int, trace: Trace, start: Tensor, rules: Mapping[str, Assigned],
+    steps: Callable[[Trace, Mapping[str, Assigned]], Step], limit: float,
+) -> str:  # fmt: skip
+    """Say which layer makes the relevances of one row large, and which rule does not.
+
+    Parameters
+    ----------
+    graph : Graph
+        The model.
+    what, node : Explained, int
+        What is explained, and which node of it.
+    trace : Trace
+        What the pass of the row saw.
+    start : Tensor
+        The explained values, ``(1, nodes)``.
+    rules : mapping of str to Assigned
+        What each layer follows.
+    steps : callable
+        Makes the step of a walk of a trace and rules.
+    limit : float
+        The largest relevance that is not too large.
+    """
+    seed = torch.zeros_like(start)[None]
+    seed[..., node] = start[..., node]
+    grown: dict[str, float] = {}
+    step = steps(trace, rules)
+
+    def observed(layer: Layer, upper: Tensor, name: str, at: Explained | None) -> list[Tensor | None]:
+        pieces = step(layer, upper, name, at)
+        above, below = _size([upper]), _size(pieces)
+        if above > 0:
+            grown[name] = below / above
+        return pieces
+
+    graph.backward(what, seed, observed)
+    worst = max(grown, key=lambda name: grown[name], default="")
+    if not worst:
+        return ""
+    layer, z, rule = graph.layer(worst), trace[worst].preactivation.abs(), rules[worst].rule
+    place = f" at {layer.place}" if layer.place else ""
+    how = ""
+    if isinstance(rule, Shares) and layer.family == "max_pooling":
+        how = "divides by sums of windows near 0 and "
+    elif isinstance(rule, Shares):
+        smallest, median = float(z.min()), float(z.median())
+        how = (
+            f"divides by preactivations near 0 (the smallest has the magnitude {smallest:.2g}, the median "
+            f"{median:.2g}) and "
+        )
+    elif isinstance(rule, Taylor):
+        how = f"multiplies by logits (the largest has the magnitude {float(z[z.isfinite()].max()):.2g}) and "
+    said = (
+        f"the rule {rule!r} of the layer '{worst}' ({layer.r_class}{place}) {how}makes relevances "
+        f"{grown[worst]:.3g} times larger"
+    )
+    for name in CALMER:
+        found = _largest(graph, what, seed, trace, name, steps)
+        if found is not None and found < limit:
+            return f'{said}; with rule_name="{name}" the largest is {found:.3g}'
+    return said
+
+
+def _largest(
+    graph: Graph, what: Explained, seed: Tensor, trace: Trace, name: str,
+    steps: Callable[[Trace, Mapping[str, Assigned]], Step],
+) -> float | None:  # fmt: skip
+    """Return the largest relevance with other rules; None where a layer does not take them."""
+    try:
+        pieces = graph.backward(what, seed, steps(trace, assign(graph, read_rules(name), True)))
+    except (ValueError, NotImplementedError):
+        return None
+    return max((float(x.abs().max()) for x in pieces if x is not None), default=0.0)
+
+
+def _size(pieces: Sequence[Tensor | None]) -> float:
+    return sum(float(x.double().abs().sum().nan_to_num(0.0, 0.0)) for x in pieces if x is not None)

@@ -1,0 +1,275 @@
+"""The backward walk of a method: for all selected nodes, in chunks that fit into memory, and what it adds up to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from innsight_py.functions.layout import empty_like
+from innsight_py.inputs.selection import Selection
+from innsight_py.methods.base import InterpretingMethod
+from innsight_py.model.explainable import DTYPES
+from innsight_py.model.graph import Explained, Graph, Step, Trace
+from innsight_py.results.attributions import Buffers
+
+#: Bytes that one backward walk may hold at its widest layer, at least and at most: about what stays in a core's cache,
+#: and enough to outweigh the weights, which every walk reads again (found by timing).
+CACHE_BYTES = (3 * 2**19, 6 * 2**20)
+#: Bytes of the values that a forward pass keeps for the walk back.
+TRACE_BYTES = 64 * 2**20
+
+
+class Walk:
+    """Backward walks for all selected nodes of a method, in chunks, and what they add up to."""
+
+    def __init__(self, method: InterpretingMethod, rows: int) -> None:
+        self.selection: Selection = method._selection
+        self.rows = rows
+        self._cap, self._ignore_last_act = method.batch_size, method.ignore_last_act
+        self._dtype, self._device = DTYPES[method.dtype], method._model.device
+        self.go(method._model)
+        outputs = range(len(self.selection.idx))
+        self.buffers: Buffers = [[None] * len(self.model.inputs) if i in self.what else None for i in outputs]
+        self._preds: list[list[Tensor]] = [[] for _ in outputs]
+        self._goals: list[list[Tensor]] = [[] for _ in outputs]
+        self._largest: list[list[Tensor]] = [[] for _ in outputs]
+        #: For each output layer with a target the node of each row.
+        self._targets: dict[int, Tensor] = {}
+        for i, target in enumerate(self.selection.targets):
+            if target is not None:
+                given = target.given(rows)
+                known = torch.zeros(rows, dtype=torch.long) if given is None else given
+                self._targets[i] = known.to(self._device)
+        self._no_grad = torch.no_grad()
+        self._title, self._verbose = method.title, method.verbose
+        self._done = 0.0  # rows
+        self._bar: Any = None
+
+    def __enter__(self) -> Walk:
+        # Not inference mode: results would then be of no use to autograd, and neither would a layer that falls back
+        # on it for its own backward step.
+        self._no_grad.__enter__()
+        if self._verbose:
+            self._show()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._no_grad.__exit__(*error)
+        if self._bar is not None:
+            self._bar.close()
+
+    def go(self, model: Graph, column: int = 0) -> None:
+        """Walk this from now on; what comes to its first input is the result for input `column`."""
+        self.model, self.column = model, column
+        self.what: dict[int, Explained] = {i: model.explained(i, self._ignore_last_act) for i in self.selection.layers}
+        sizes, itemsize = model.sizes, self._dtype.itemsize
+        self._trace_bytes, self._widest_bytes = sizes.trace * itemsize, sizes.widest * itemsize
+        least, most = CACHE_BYTES
+        self._cache_bytes = min(max(least, 8 * sizes.weights * itemsize), most)
+        if sizes.steps > 1:  # of a loop through time only one step has to stay in the cache
+            self._cache_bytes = min(self._cache_bytes * sizes.steps, TRACE_BYTES)
+
+    # -- chunks -------------------------------------------------------------------------------------------------
+
+    def points_together(self) -> int:
+        """How many rows (or points) one trace holds, so that a layer's values stay in the cache."""
+        points = max(1, min(TRACE_BYTES // self._trace_bytes, self._cache_bytes // self._widest_bytes))
+        return min(points, self._cap) if self._cap else points
+
+    def row_chunks(self, rows: int) -> list[slice]:
+        """Cut `rows` into chunks of equal size that fit into memory."""
+        pieces = math.ceil(rows / self.points_together())
+        size = math.ceil(rows / pieces)
+        return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+    def blocks(self, n: int) -> Iterator[tuple[slice, slice]]:
+        """Cut rows times n points a row into blocks: several whole rows, or some points of one row."""
+        together = self.points_together()
+        if together >= n:
+            rows = together // n
+            for start in range(0, self.rows, rows):
+                yield slice(start, min(start + rows, self.rows)), slice(0, n)
+        else:
+            for row in range(self.rows):
+                for start in range(0, n, together):
+                    yield slice(row, row + 1), slice(start, min(start + together, n))
+
+    def _show(self) -> None:
+        """Start the progress bar: when it is asked for, or after the first piece of work, if somebody is watching."""
+        self._bar = tqdm(
+            desc=f"Backward pass '{self._title}'",
+            total=self.rows,
+            disable=None if self._verbose is None else False,
+            leave=False,
+            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} rows [{elapsed}<{remaining}]",
+        )
+
+    def _advance(self, rows: float) -> None:
+        """Show how many rows are done."""
+        self._done += rows
+        if self._bar is None and self._verbose is None and self._done < self.rows - 0.5:
+            self._show()
+        if self._bar is not None:
+            self._bar.update(min(self._done, self.rows) - self._bar.n)
+
+    # -- the walk -----------------------------------------------------------------------------------------------
+
+    def back(
+        self, step: Step, rows: slice, batch: int, done: float, start: Callable[[Explained], Tensor] | None = None
+    ) -> Iterator[tuple[int, slice, list[Tensor | None]]]:
+        """Walk back from every selected node; from its own node for each row of a layer with a target.
+
+        Parameters
+        ----------
+        step : callable
+            The method's rule.
+        rows : slice
+            The rows of the result. Each comes `batch` by their number times in the walk, one after the other.
+        batch : int
+            Rows that the walk carries.
+        done : float
+            How many rows of the result are done with it (a part of one, where a row takes several walks).
+        start : callable, optional
+            Gives the value that each explained node starts with, shape ``(B, nodes)``. Default: 1.
+
+        Yields
+        ------
+        layer, nodes, pieces
+            Number of the output layer, which of its selected nodes, and a tensor ``(K, B or 1, *dims)`` or None for
+            each input.
+        """
+        together = max(1, self._cache_bytes // (batch * self._widest_bytes))
+        chunks = [
+            (i, slice(first, min(first + together, self.selection.count(i))))
+            for i in self.what
+            for first in range(0, self.selection.count(i), together)
+        ]
+        for i, chunk in chunks:
+            what, one_hot = self.what[i], self._one_hot(i, chunk, rows, batch)
+            seed = one_hot if start is None else one_hot * start(what)
+            yield i, chunk, self.model.backward(what, seed, step)
+            self._advance(done / len(chunks))
+
+    def _one_hot(self, i: int, chunk: slice, rows: slice, batch: int) -> Tensor:
+        """Return 1 at each selected node and 0 elsewhere, ``(K, 1, nodes)``, or ``(1, batch, nodes)`` for a target."""
+        size, target = self.model.output_dims[i][0], self._targets.get(i)
+        if target is not None:
+            own = target[rows]
+            places = torch.zeros(1, len(own), size, dtype=self._dtype, device=self._device)
+            places[0, torch.arange(len(own), device=self._device), own] = 1
+            return places.repeat_interleave(batch // len(own), 1)
+        nodes = (self.selection.idx[i] or ())[chunk]
+        ones = np.zeros((len(nodes), 1, size), np.float64 if self._dtype == torch.float64 else np.float32)
+        ones[np.arange(len(nodes)), 0, list(nodes)] = 1
+        return torch.from_numpy(ones).to(self._device)
+
+    def put(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None) -> None:
+        """Write a piece ``(K, rows or 1, *dims)`` of what output layer i gives to input j, where nothing else is added.
+
+        It is multiplied by `factor`, ``(rows, *dims)``, on the way.
+        """
+        buffer = self._buffer(i, j, piece)
+        if factor is None:
+            buffer[nodes, rows] = piece
+        else:
+            torch.mul(piece, factor, out=buffer[nodes, rows])
+
+    def add(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor) -> None:
+        """Add a piece ``(K, rows or 1, *dims)`` to what output layer i gives to input j."""
+        self._buffer(i, j, piece, zeros=True)[nodes, rows] += piece
+
+    def _buffer(self, i: int, j: int, piece: Tensor, zeros: bool = False) -> Tensor:
+        """Return what holds the result of output layer i for input j, laid out in memory as a piece of it."""
+        row = self.buffers[i]
+        assert row is not None
+        j += self.column
+        buffer = row[j]
+        if buffer is None:
+            shape = (self.selection.count(i), self.rows, *piece.shape[2:])
+            buffer = row[j] = empty_like(piece, shape)
+            if zeros:
+                buffer.zero_()
+        return buffer
+
+    # -- what is explained --------------------------------------------------------------------------------------
+
+    def observe(self, trace: Trace, rows: slice, value: Callable[[Explained], Tensor] | None = None) -> None:
+        """Note predictions and explained values of some rows, which come in their order; find their targets."""
+        for i, what in self.what.items():
+            outputs = trace.values[self.model.outputs[i]]
+            largest, target = outputs.argmax(1), self.selection.targets[i]
+            self._largest[i].append(largest)
+            if target is not None and target.nodes is None:
+                self._targets[i][rows] = largest
+            self._preds[i].append(self._chosen(i, outputs, rows))
+            self._goals[i].append(self._chosen(i, trace.explained(what) if value is None else value(what), rows))
+
+    def _chosen(self, i: int, values: Tensor, rows: slice) -> Tensor:
+        """Take the explained nodes of values ``(rows, nodes)`` of output layer i."""
+        if i in self._targets:
+            return values.gather(1, self._targets[i][rows].unsqueeze(1))
+        return values[:, list(self.selection.idx[i] or ())]
+
+    def observe_all(self, inputs: Sequence[Tensor]) -> None:
+        """Run the model over all rows only to note predictions and explained values."""
+        for rows in self.row_chunks(self.rows):
+            self.observe(self.model.trace([x[rows] for x in inputs]), rows)
+
+    def predictions(self) -> list[Tensor | None]:
+        """Return the predictions noted, ``(B, K)`` for each selected output layer."""
+        return [_joined(parts) for parts in self._preds]
+
+    def explained(self, minus: dict[int, Tensor] | None = None) -> list[Tensor | None]:
+        """Return the explained values noted, less those of references, for each selected output layer.
+
+        A reference value is ``(nodes,)``, or ``(1, nodes)`` or ``(B, nodes)``.
+        """
+        values: list[Tensor | None] = []
+        for i, parts in enumerate(self._goals):
+            value = _joined(parts)
+            if value is not None and minus is not None:
+                value = value - self._chosen(i, minus[i].expand(len(value), -1), slice(None))
+            values.append(value)
+        return values
+
+    def targets(self) -> list[Tensor | None]:
+        """Return the node of each row, ``(B,)`` for each output layer with a target."""
+        return [self._targets.get(i) for i in range(len(self._preds))]
+
+    def largest(self) -> list[Tensor | None]:
+        """Return the node with the largest output of each row noted, ``(B,)`` for each selected output layer."""
+        return [_joined(parts) for parts in self._largest]
+
+    def explained_at(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Return the explained values of all nodes at some points, ``(rows, nodes)`` for each selected output layer.
+
+        Where some inputs have one row and others several, the one row counts for all.
+        """
+        rows = max(x.shape[0] for x in inputs)
+        parts: dict[int, list[Tensor]] = {i: [] for i in self.what}
+        for chunk in self.row_chunks(rows):
+            trace = self.model.trace([x.expand(rows, *x.shape[1:])[chunk] for x in inputs])
+            for i, what in self.what.items():
+                parts[i].append(trace.explained(what))
+        return {i: torch.cat(part) for i, part in parts.items()}
+
+    def mean_explained(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Return the mean of the explained values over reference rows, all nodes, for each selected output layer."""
+        rows = inputs[0].shape[0]
+        sums: dict[int, Tensor] = {}
+        for chunk in self.row_chunks(rows):
+            trace = self.model.trace([x[chunk] for x in inputs])
+            for i, what in self.what.items():
+                part = trace.explained(what).sum(0)
+                sums[i] = sums[i] + part if i in sums else part
+        return {i: total / rows for i, total in sums.items()}
+
+
+def _joined(parts: list[Tensor]) -> Tensor | None:
+    return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None

@@ -1,0 +1,1 @@
+"""The converted model: the graph of layers, and that it equals the original."""

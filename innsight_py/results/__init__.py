@@ -1,0 +1,1 @@
+"""Numbers with names: attributions, their tables, and whether they add up."""

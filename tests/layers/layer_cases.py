@@ -1,0 +1,98 @@
+"""Layers of every type with options that are not their defaults: more than the one of each in `one_of_each.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from one_of_each import LAYERS, draw, positive
+
+#: The type, the shapes of the inputs, and the keys of the spec.
+Case = tuple[str, list[tuple[int, ...]], dict[str, Any]]
+
+MORE: list[Case] = [
+    ("Add", [(2, 3), (3,)], {}),
+    ("Add", [(3,), (2, 3), (1, 3)], {}),
+    ("Add", [(2, 1), (2, 3)], {}),
+    ("Add", [(2, 1, 4), (2, 3, 4)], {}),
+    ("Add", [(1, 1, 4), (3, 1, 4)], {}),
+    ("Multiply", [(1, 3, 2), (2, 3, 1)], {}),
+    ("Scale", [(1, 3)], {"factor": draw(2, 4, 3)}),
+    ("Multiply", [(2, 3), (3,)], {}),
+    ("Multiply", [(3,), (4, 2, 3)], {}),
+    ("Multiply", [(2, 1), (1, 3)], {}),
+    ("MatMul", [(2, 2, 3), (3, 4)], {}),
+    ("MatMul", [(2, 3), (2, 3, 2)], {}),
+    ("Reduce", [(2, 3, 4)], {"method": "mean", "axes": [2]}),
+    ("Reduce", [(2, 3, 4)], {"method": "sum", "axes": [1, -1]}),
+    ("Reduce", [(2, 3, 4)], {"method": "sum", "axes": [2], "keepdims": True}),
+    ("Reduce", [(2, 3)], {"method": "mean", "axes": [-2]}),
+    ("Scale", [(3,)], {"factor": draw(2, 1), "shift": draw(3)}),
+    ("Scale", [(3,)], {"shift": draw(2, 3)}),
+    ("Scale", [(2, 3)], {"factor": draw(3)}),
+    (
+        "BatchNorm",
+        [(3,)],
+        {"gamma": draw(3), "beta": draw(3), "run_mean": draw(3), "run_var": positive(3), "eps": 1e-3},
+    ),
+    ("Standardize", [(6,)], {"groups": 3, "eps": 1e-4}),
+    ("Standardize", [(2, 4)], {"groups": 1, "eps": 1e-2}),
+    ("MaxPooling1D", [(2, 9)], {"kernel_size": 2, "strides": 3, "dilation": 3, "padding": 1}),
+    ("MaxPooling1D", [(2, 8)], {"kernel_size": 3, "strides": 3, "ceil_mode": True}),
+    ("MaxPooling1D", [(2, 8)], {"kernel_size": 3, "strides": 2, "dilation": 2, "ceil_mode": True}),
+    ("MaxPooling2D", [(2, 6, 7)], {"kernel_size": [2, 3], "strides": [2, 1], "dilation": [1, 2], "padding": [1, 1]}),
+    ("MaxPooling3D", [(1, 4, 3, 5)], {"kernel_size": [2, 1, 2], "strides": 1, "dilation": [1, 1, 2]}),
+    ("AveragePooling1D", [(2, 8)], {"kernel_size": 3, "strides": 2, "padding": 1, "ceil_mode": True}),
+    ("AveragePooling2D", [(2, 5, 6)], {"kernel_size": [2, 3], "padding": [1, 1], "count_include_pad": False}),
+    ("AveragePooling3D", [(1, 4, 5, 4)], {"kernel_size": [2, 1, 3], "strides": [1, 2, 1], "padding": [1, 0, 1]}),
+    ("AdaptivePooling", [(2, 7)], {"method": "average", "output_size": [3]}),
+    ("GlobalPooling", [(2, 3, 4)], {"method": "max"}),
+    ("GlobalPooling", [(2, 5)], {"method": "max", "keepdims": True}),
+    ("GlobalPooling", [(2, 3, 4)], {"method": "average"}),
+    ("Concatenate", [(2, 3), (2, 1), (2, 2)], {"axis": -1}),
+    ("Concatenate", [(2, 3, 2), (1, 3, 2)], {"axis": -3}),
+    ("Flatten", [(2, 3, 4)], {"start_dim": 2}),
+    ("Flatten", [(2, 3, 4)], {"start_dim": 1, "end_dim": 2}),
+    ("Flatten", [(2, 3, 4)], {"order": "channels_last"}),
+    ("Permute", [(2, 3, 4)], {"axes": [3, 1, 2]}),
+    ("Permute", [(2, 3, 4)], {"axes": [-1, 1, 2]}),
+    ("Take", [(2, 5)], {"axis": -1, "indices": [1, 2, 3]}),
+    ("Take", [(3, 4)], {"axis": 1, "indices": [2, 2, 0, 1]}),
+    ("Take", [(4, 2, 3)], {"axis": 2, "indices": [1, 0]}),
+    ("Padding", [(2, 5, 4)], {"padding": [1, -1, 2, 0], "mode": "constant", "value": 0.0}),
+    ("Padding", [(2, 5)], {"padding": [2], "mode": "constant", "value": 0.5}),
+    ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "constant", "value": 0.0}),
+    ("Padding", [(5,)], {"padding": [2], "mode": "constant", "value": 0.5}),
+    ("Padding", [(5,)], {"padding": [2], "mode": "reflect"}),
+    ("Padding", [(5,)], {"padding": [2, 1], "mode": "replicate"}),
+    ("Padding", [(2, 3, 4)], {"padding": [1], "mode": "replicate"}),
+    ("Padding", [(5,)], {"padding": [2, 1], "mode": "circular"}),
+    ("Padding", [(2, 5)], {"padding": [2, 1], "mode": "reflect"}),
+    ("Padding", [(2, 3, 4)], {"padding": [2, 1, 1, 0], "mode": "circular"}),
+    ("Resize", [(2, 3, 4)], {"size": [5, 7], "mode": "bilinear", "align_corners": True}),
+    ("Resize", [(2, 3)], {"size": [7], "mode": "nearest"}),
+    ("Conv1D", [(2, 6)], {"weight": draw(3, 2, 2), "bias": draw(3), "padding": 1, "activation_name": "relu"}),
+    ("Conv2D", [(2, 5, 4)], {"weight": draw(2, 2, 2, 2), "bias": draw(2), "padding": [2, 1, 0, 3], "stride": [1, 2]}),
+    ("Conv2D", [(2, 3, 4)], {"weight": draw(3, 2, 2, 3), "bias": draw(3), "padding": [2, 2, 1, 1]}),
+    ("Conv2D", [(2, 3, 4)], {"weight": draw(3, 2, 2, 3), "padding": [1, 2, 2, 1]}),
+    ("Conv3D", [(1, 3, 2, 4)], {"weight": draw(2, 1, 2, 2, 2), "padding": [1, 1, 2, 2, 0, 0]}),
+    (
+        "Conv3D",
+        [(2, 3, 4, 3)],
+        {"weight": draw(2, 1, 2, 2, 1), "groups": 2, "padding": [1, 1, 0, 0, 2, 2], "stride": [2, 1, 1]},
+    ),
+    (
+        "Conv2DTranspose",
+        [(2, 3, 3)],
+        {
+            "weight": draw(2, 2, 2, 3),
+            "bias": draw(2),
+            "stride": 2,
+            "padding": [1, 0],
+            "output_padding": [1, 0],
+            "dilation": [2, 1],
+        },
+    ),
+    ("Standardize", [(6,)], {"groups": 2, "eps": 1e-4, "center": False, "factor": 3.0, "shift": 0.01, "least": 1.2}),
+    ("Standardize", [(2, 4)], {"groups": 2, "eps": 0.0, "factor": 4.0, "shift": 0.5}),
+]
+CASES: list[Case] = [*((kind, dims, keys) for kind, (dims, keys) in LAYERS.items()), *MORE]
