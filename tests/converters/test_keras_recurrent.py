@@ -96,8 +96,8 @@ CASES = {
 }
 RULES = {
     **{name: name for name in ("simple", "epsilon", "alpha_beta", "z_plus", "attnlrp", "cp_lrp")},
-    "biases share": [("dense", rules.epsilon(0.1, bias="share")), ("scale", rules.pass_())],
-    "sums in proportion": [("sum", rules.proportional()), ("dense", rules.epsilon(0.01))],
+    "biases share": [("family:dense", rules.epsilon(0.1, bias="share")), ("family:scale", rules.pass_())],
+    "sums in proportion": [("sum", rules.proportional()), ("family:dense", rules.epsilon(0.01))],
 }
 _MADE: dict[str, tuple] = {}
 

@@ -216,7 +216,6 @@ RULES = {
     **{name: name for name in ("simple", "epsilon", "alpha_beta", "z_plus", "flat", "attnlrp", "cp_lrp")},
     "biases share": [("dense", rules.epsilon(0.1, bias="share")), ("scale", rules.pass_())],
     "sums in proportion": [("sum", rules.proportional()), ("dense", rules.epsilon(0.01))],
-    "gates are constants": [("activation", rules.block())],
 }
 
 
