@@ -177,11 +177,11 @@ class Walk:
 
         It is multiplied by `factor`, ``(rows, *dims)``, on the way.
         """
-        row, all_rows = self.buffers[i], rows.stop - rows.start == self.rows == piece.shape[1]
-        if row is not None and all_rows and len(piece) == self.selection.count(i) and piece.is_contiguous():
-            if factor is None or factor.is_contiguous():  # all at once, in memory of its own
-                row[j + self.column] = piece.clone() if factor is None else piece * factor
-                return
+        row, shape = self.buffers[i], (self.selection.count(i), self.rows)
+        is_all = piece.shape[:2] == shape and rows.stop - rows.start == self.rows
+        if row is not None and is_all and piece.is_contiguous() and (factor is None or factor.is_contiguous()):
+            row[j + self.column] = piece.clone() if factor is None else piece * factor  # memory of its own
+            return
         buffer = self._buffer(i, j, piece)
         if factor is None:
             buffer[nodes, rows] = piece
