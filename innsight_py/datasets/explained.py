@@ -97,9 +97,12 @@ class ExplainedDataset:
     @property
     def dataset(self) -> Any:
         """The parts as a ``pyarrow.dataset.Dataset``, for filters, columns, and all else that reads Parquet."""
+        import pyarrow as pa
         import pyarrow.dataset as pads
 
-        return pads.dataset([str(self._folder.part(number)) for number in self._folder.numbers()], format="parquet")
+        found = pads.dataset([str(self._folder.part(number)) for number in self._folder.numbers()], format="parquet")
+        known = found.schema  # of the first part, in which nothing may be missing
+        return found.replace_schema(pa.schema([field.with_nullable(True) for field in known], known.metadata))
 
     def __len__(self) -> int:
         return sum(part.rows for part in self._folder.parts().values())

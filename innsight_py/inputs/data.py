@@ -295,7 +295,7 @@ def read_numbers(value: Any, where: str, dtype: torch.dtype) -> Tensor:
 
 def _in_range(tensor: Tensor, given: Tensor | np.ndarray, where: str) -> Tensor:
     """Refuse finite numbers that the precision has made infinite."""
-    if all_finite(tensor):
+    if (isinstance(given, Tensor) and given.dtype == tensor.dtype) or all_finite(tensor):
         return tensor
     infinite = tensor.isinf()
     if bool(infinite.any()) and int(infinite.sum()) > int((given == np.inf).sum() + (given == -np.inf).sum()):

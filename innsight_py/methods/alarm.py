@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import warn
-from innsight_py.functions.elementwise import all_finite
+from innsight_py.functions.elementwise import all_finite, are_finite
 from innsight_py.layers import Layer
 from innsight_py.layers.arithmetic import Multiply
 from innsight_py.model.graph import Explained, Graph, Step, Trace
@@ -56,8 +56,8 @@ def warn_of_new_nans(
     attributions = [x for row in result for x in row or () if x is not None]
     predicted = [x for x in predictions if x is not None]
     what, found = "attributions", attributions
-    if all(all_finite(x) for x in attributions):
-        if all(all_finite(x) for x in predicted):
+    if are_finite(attributions):
+        if are_finite(predicted):
             return
         what, found = "predictions", predicted
     bad = torch.stack([~x.isfinite().flatten(1).all(1) for x in found]).any(0).cpu()

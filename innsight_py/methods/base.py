@@ -54,7 +54,8 @@ class InterpretingMethod(Asked):
 
     def _at_inputs(self, data: Sequence[Tensor]) -> list[Tensor]:
         """Bring data into the model's layout, on the model's device."""
-        return [to_channels_first(x, self.channels_first).to(self._whole_model.device) for x in data]
+        device = self._whole_model.device
+        return [to_channels_first(x, self.channels_first).to(device) for x in data]
 
     def _first(
         self, data: Sequence[Tensor], graph: Graph | None = None, instead: Mapping[str, Tensor] | None = None
@@ -104,7 +105,7 @@ class InterpretingMethod(Asked):
     def _take(self, inputs: Sequence[Tensor], rows: slice, graph: Graph | None = None) -> list[Tensor]:
         """Take some rows of all inputs, laid out in memory as the model is quickest with them."""
         graph = self._model if graph is None else graph
-        return graph.lay_out([x[rows] for x in inputs])
+        return graph.lay_out([cut(x, rows) for x in inputs])
 
     def _take_reference(self, reference: Sequence[Tensor], rows: slice, graph: Graph) -> list[Tensor]:
         """Take the references of some rows: the only one, where it is the same for all."""
@@ -200,6 +201,11 @@ class InterpretingMethod(Asked):
 
     def _repr_html_(self) -> str:
         return attributions_html(self, self._fields())
+
+
+def cut(x: Tensor, rows: slice) -> Tensor:
+    """Take some rows of a tensor."""
+    return x if rows.start == 0 and rows.stop == len(x) else x[rows]
 
 
 def random_source(seed: int | torch.Generator | None) -> np.random.Generator:
