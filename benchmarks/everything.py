@@ -52,7 +52,7 @@ PARTS = {
     "ratios": Part(("benchmarks/run.py", "--ratios", "--seconds", "1.5"), 7, threads=2),
     "conversion": Part(("-m", "benchmarks.conversion", "--runs", "1"), 2.5),
     "warm": Part(("-m", "benchmarks.conversion", "--runs", "1", "--warm"), 2.5),
-    "recurrent": Part(("benchmarks/recurrent.py",), 1.5, noted="recurrent"),
+    "recurrent": Part(("benchmarks/recurrent.py",), 3, noted="recurrent"),
     "resnet50": large("resnet50", 1.5),
     "vit": large("vit", 1.5),
     "bert": large("bert", 1.5),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -16,6 +16,8 @@ from innsight_py.layers.base import Layer, Record
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
+#: Distributes relevance at one of several steps.
+StepShare = Callable[[Tensor, int], Tensor]
 
 
 def _signed_input(x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -96,6 +98,55 @@ class Linear(Layer):
             for i, side in enumerate(table.sides):
                 relevance = self._with_bias(relevance, sent[i], side, at)
         return r.new_zeros((*r.shape[:2], *self.input_dims[0])) if relevance is None else relevance
+
+    def in_steps(self, at: Record, rule: Rule, cut: Callable[[Tensor], list[Tensor]]) -> StepShare | None:
+        """Return what distributes relevance at one of several steps, as `share_out` does; None where more is to do.
+
+        Parameters
+        ----------
+        at : Record
+            What the steps saw, side by side.
+        rule : Rule
+            The rule.
+        cut : callable
+            Cuts what is side by side into the steps.
+        """
+        if not isinstance(rule, Shares) or rule.bias == "share":
+            return None
+        table, kept = rule.table(), list(self.shares(at, rule).values())
+        shares = [None if share is None else cut(share) for share in kept]
+        divides = [side.factor is None for side in table.sides]
+        parts: list[tuple[list[Tensor], list[tuple[int, Tensor | None]]]] = []
+        for part in dict.fromkeys(term.input for term in table.terms):
+            terms = [t for t in table.terms if t.input == part and not self.lacks(t.weight)]
+            pulls = [(t.side, self._weight_part(t.weight, at)) for t in terms if shares[t.side] is not None]
+            x = self._input_part(part, at)
+            if part is ONES or (x is not None and not pulls):
+                return None
+            if x is not None:
+                parts.append((cut(x), pulls))
+        if not parts:
+            return None
+
+        def share_one(r: Tensor, i: int) -> Tensor:
+            sent = [
+                None if share is None else r / share[i] if divided else share[i] * r
+                for share, divided in zip(shares, divides, strict=True)
+            ]
+            relevance: Tensor | None = None
+            for xs, pulls in parts:
+                pulled: Tensor | None = None
+                for side, weight in pulls:
+                    upper = sent[side]
+                    assert upper is not None
+                    product = self.transpose(upper, weight)
+                    pulled = product if pulled is None else pulled + product
+                assert pulled is not None
+                relevance = pulled * xs[i] if relevance is None else relevance.addcmul_(pulled, xs[i])
+            assert relevance is not None
+            return relevance
+
+        return share_one
 
     def shares(self, at: Record, rule: Rule) -> dict[str, Tensor | None]:
         """Return what a rule divides by, ``(B, *output_dim)``, under the names that a record keeps it by."""
