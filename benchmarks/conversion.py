@@ -43,7 +43,9 @@ def once(name: str, which: str, warm: bool) -> tuple[float, float]:
     model, dim = build(name)
     if which == "export":
         return seconds(lambda: torch.export.export(model, (torch.zeros(1, *dim),), strict=False)), 0.0
-    return seconds(lambda: Converter(model, input_dim=dim)), seconds(lambda: Converter(model, input_dim=dim))
+    kept: list[Converter] = []  # what nobody holds is forgotten
+    first = seconds(lambda: kept.append(Converter(model, input_dim=dim)))
+    return first, seconds(lambda: kept.append(Converter(model, input_dim=dim)))
 
 
 def measure(name: str, runs: int, warm: bool, pool: Pool) -> dict[str, object]:
