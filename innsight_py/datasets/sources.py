@@ -255,7 +255,7 @@ def find_source(source: Any, texts: Sequence[str] = ()) -> Source:
 def _of_hugging_face(data: Any) -> Source:
     """Tell a data set, whose rows can be read again, from one that is streamed, and both from their splits."""
     if isinstance(data, Mapping):
-        raise ValueError(
+        raise TypeError(
             f"Argument 'source': these are {len(data)} splits of a data set of Hugging Face "
             f"({', '.join(map(repr, data))}). Choose one: source=data[{next(iter(data), 'train')!r}]."
         )

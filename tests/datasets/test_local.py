@@ -264,7 +264,7 @@ def test_splits_of_hugging_face_are_chosen_from(tmp_path):
         def with_format(self, kind):
             return self
 
-    with pytest.raises(ValueError, match=r"these are 2 splits .*Choose one: source=data\['train'\]"):
+    with pytest.raises(TypeError, match=r"these are 2 splits .*Choose one: source=data\['train'\]"):
         explain_dataset(table_model(), Splits(train=claims(X), test=claims(X)), tmp_path / "out")
 
 
