@@ -20,6 +20,7 @@ from innsight_py.datasets.statistics import Statistics
 from innsight_py.datasets.summary import DatasetSummary
 from innsight_py.explanation import Explanation
 from innsight_py.inputs.described import Described
+from innsight_py.inputs.nodes import as_node
 from innsight_py.inputs.ports import Port
 
 
@@ -66,7 +67,8 @@ class KeptExplanation(Explanation):
                 kept = torch.from_numpy(numbers).to(torch.float64 if form.dtype == "double" else torch.float32)
                 entries.append(None if np.isnan(numbers).all() else kept)
             own = form.per_row[i] is not None
-            self.target_idx.append(block.nodes[lines].tolist() if own else None)
+            dim = form.outputs[i].dim
+            self.target_idx.append([as_node(node, dim) for node in block.nodes[lines].tolist()] if own else None)
             self.target_label.append([form.labels[i][node] for node in block.nodes[lines]] if own else None)
 
 

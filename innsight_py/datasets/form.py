@@ -15,6 +15,7 @@ from innsight_py.datasets.arrow import Column
 from innsight_py.datasets.block import Block
 from innsight_py.explanation import Explanation
 from innsight_py.inputs.data import channels_last
+from innsight_py.inputs.nodes import node_label
 from innsight_py.inputs.ports import Port
 
 Layout = Literal["wide", "dense", "long"]
@@ -190,7 +191,8 @@ def form_of(explanation: Explanation, layout: Layout | None) -> Form:
     for i, port in enumerate(outputs):
         own = explanation.targets[i] if explanation.targets else None
         per_row.append(own)
-        chosen = [str(name) for name in port.names[0]] if own is not None else explanation.output_label[i]
+        every = range(math.prod(port.dim) if own is not None else 0)
+        chosen = explanation.output_label[i] if own is None else [node_label(k, port.dim, port.names) for k in every]
         labels.append(tuple(chosen or ()))
     facts = {
         "title": explanation.title, "value_name": explanation.value_name, "per_unit": explanation.per_unit,

@@ -102,12 +102,8 @@ def select_outputs(
         if output_idx is not None or output_label is not None:
             other = "output_label" if output_idx is None else "output_idx"
             raise ValueError(f"Arguments 'target' and '{other}' both say what is explained: give one of them.")
-        if axes != {1}:
-            i = next(i for i, dim in enumerate(output_dim) if len(dim) > 1)
-            raise ValueError(f"Argument 'target': {no_choice(output_dim[i], layer_title('output layer', i, keys))}")
         nothing = (None,) * len(keys)
-        names = [[str(name) for name in layer[0]] for layer in output_names]
-        return Selection(nothing, nothing, read_target(target, names, keys))
+        return Selection(nothing, nothing, read_target(target, output_names, keys))
     by_label = None
     if output_label is not None:
         by_label = [
@@ -241,8 +237,14 @@ def _position(label: Any, dim: Sequence[int], places: Sequence[Mapping[str, int]
     return _on_axis(label, places[0])
 
 
-def _on_axis(label: str, places: Mapping[str, int]) -> int:
+def _on_axis(label: Any, places: Mapping[str, int]) -> int:
+    is_text, label = isinstance(label, str), str(label)  # names that are whole numbers are taken as texts
     if label not in places:
+        if not is_text:
+            raise TypeError(
+                f"Argument 'output_label': expected labels, got the number {label}, which is none of them; "
+                f"'output_idx' takes the numbers of nodes."
+            )
         names = list(places)
         raise ValueError(
             f"Argument 'output_label': there is no output node '{label}'{suggestion(label, names)} "

@@ -13,7 +13,7 @@ from innsight_py._checks import WrongTypeError, warn
 from innsight_py._errors import see
 from innsight_py.explanation import Explanation
 from innsight_py.functions.elementwise import are_finite
-from innsight_py.inputs.data import read_data, read_references
+from innsight_py.inputs.data import as_called, read_data, read_references
 from innsight_py.inputs.described import Described, of_inputs
 from innsight_py.inputs.names import default_data_names, own_data_names, read_data_names
 from innsight_py.inputs.nodes import as_node
@@ -213,6 +213,7 @@ class Asked(Explanation):
             wanted, otherwise ``(n, *dims)``, or n for each row ``(B, n, *dims)``.
         """
         rows, center = self.data[0].shape[0], self._center()
+        data = as_called(data, self._converter.input_keys)
         if self._embeds:
             data, self._instead = token_references(
                 data, self._converter, self.data, self._whole_model, self.layer, center, argument

@@ -227,3 +227,13 @@ def test_a_relevance_that_is_none_hides_no_other(none):
     assert (found.row, found.node, found.largest) == (2, 1, 1e7)
     relevances[2, 4, 1] = 0.0
     assert lrp_alarm.exploded(result) is None
+
+
+@pytest.mark.parametrize("norm", [
+    lambda x: nn.functional.normalize(x, p=1, dim=-1),
+    lambda x: x / (x.abs().mean(1, keepdim=True) + 1e-12),
+    lambda x: (x / (x.abs().sum(1, keepdim=True) + 1e-12)).reshape(-1, 2, 3).flatten(1),
+], ids=["l1", "mean", "reshaped"])  # fmt: skip
+def test_a_product_that_explodes_at_the_end_of_the_model(norm):
+    with pytest.warns(UserWarning, match=r"(is missing|nearly cancel).*Multiply_Layer.*times larger"):
+        run_deeplift(Converter(Written(norm), input_dim=(6,)), torch.randn(3, 6))
