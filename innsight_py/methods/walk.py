@@ -75,6 +75,11 @@ class Walk:
         if sizes.steps > 1:  # of a loop through time only one step has to stay in the cache
             self._cache_bytes = min(self._cache_bytes * sizes.steps, TRACE_BYTES)
 
+    @property
+    def pairs(self) -> int:
+        """How many rows and nodes there are to walk back for: their product."""
+        return self.rows * sum(self.selection.count(i) for i in self.what)
+
     # -- chunks -------------------------------------------------------------------------------------------------
 
     def points_together(self) -> int:
