@@ -180,7 +180,7 @@ class LRP(InterpretingMethod):
         walk.observe(trace, rows, start)
         step = _lrp_step(trace, self._rules)
         step = step if grown is None else lrp_alarm.noting(step, grown)
-        for i, nodes, pieces in walk.back(step, rows, count, count, start):
+        for i, nodes, pieces in walk.back(step, rows, count, count, start, trace):
             joined = _joined(walk.model, walk.what[i].node)
             for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
                 if piece is not None:

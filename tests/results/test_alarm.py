@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from peaks import passes
 from torch import nn
 
 from innsight_py import (
@@ -22,7 +23,6 @@ from innsight_py import (
     run_smoothgrad,
 )
 from innsight_py.methods import lrp_alarm
-from innsight_py.model.graph import Graph
 
 
 class Written(nn.Module):
@@ -237,10 +237,7 @@ def test_an_alarm_takes_one_walk_for_each_rule_that_it_tries(monkeypatch, rows, 
     last = {"type": "Dense", "weight": np.array([[10.0]]), "bias": np.array([0.1])}
     converter, x = Converter({"input_dim": [2], "layers": [first, last]}), [[3.000001, 3.0]] * rows
     monkeypatch.setattr(lrp_alarm, "NOTED", 1 if noted else 2**18)
-    done = []
-    for name in ("trace", "backward"):
-        plain = getattr(Graph, name)
-        monkeypatch.setattr(Graph, name, lambda *a, _plain=plain, _name=name, **k: done.append(_name) or _plain(*a, **k))
+    done = passes(monkeypatch)
     with pytest.warns(UserWarning, match='"z_plus" the largest is'):
         run_lrp(converter, x, dtype="double", verbose=False)
     assert done.count("trace") == (1 if rows == 1 else 2)
