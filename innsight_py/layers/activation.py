@@ -88,9 +88,7 @@ class Activation(Layer):
         return at.once_with(ref, "slope", lambda: self._slope_between(at, ref))
 
     def _slope_between(self, at: Record, ref: Record) -> Tensor:
-        x, x_ref = at.inputs[0], ref.inputs[0]
-        factor = rescale_factor(self.activation, x, x_ref, at.output, ref.output)
-        return torch.where(x == x_ref, torch.zeros_like(factor), factor)
+        return rescale_factor(self.activation, at.inputs[0], ref.inputs[0], at.output, ref.output, none_at_equal=True)
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         if not isinstance(rule, Pass) and not self.takes(rule):
