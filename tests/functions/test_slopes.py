@@ -1,4 +1,4 @@
-"""Slopes of a ReLU between a row and a reference: where they are no quotients is looked for, and filled in one by one."""
+"""Slopes of a ReLU between a row and a reference: where they are no quotients, they are filled in one by one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPE = (3, 16, 31, 29)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [SHAPE, (1, 1, 300, 301), (3, 64, 1, 128), (2, 700, 1, 1)])
+@pytest.mark.parametrize("shape", [SHAPE, (1, 2, 300, 301), (3, 128, 1, 128), (2, 9000, 1, 1)])
 def test_few_are_found(shape, layout):
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).add_(1).contiguous(memory_format=layout)
     x[-1, -1, -1, -1], x[0, 0, 0, 0], x[0, -1, 0, 0] = 0.5, math.nan, 0.4
