@@ -250,9 +250,14 @@ def docs(session: nox.Session) -> None:
 def benchmark(session: nox.Session) -> None:
     """Measure side by side with captum and shap: a quarter of an hour. ``-- --large``: large networks.
 
-    ``-- --datasets``: ten million rows, how fast and in how much memory; a minute.
+    ``-- --datasets``: ten million rows, how fast and in how much memory; a minute. ``-- --all``: all of it, and the
+    table of what was asked, in twenty minutes (``-- --all import conversion``: parts of it).
     """
     install(session, "--editable", ".[test]")
+    if "--all" in session.posargs:
+        install(session, "--no-deps", "captum")  # it asks for an older numpy than it needs
+        session.run("python", "benchmarks/everything.py", *[word for word in session.posargs if word != "--all"])
+        return
     if "--datasets" in session.posargs:
         rest = [word for word in session.posargs if word != "--datasets"]
         session.run("python", "benchmarks/datasets.py", "--write", *rest)

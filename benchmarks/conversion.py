@@ -1,25 +1,30 @@
 """What a conversion costs beside ``torch.export.export`` alone, over the networks of `zoo`.
 
 ``python -m benchmarks.conversion`` measures each in a fresh process of its own, where the first export also pays for
-what torch builds at its first export. With ``--warm`` a small network is exported and converted before. Times are those
-of the processor, so that other load on the machine matters little; ``OMP_NUM_THREADS=1`` makes them comparable.
+what torch builds at its first export, and writes ``results/conversion.csv``. With ``--warm`` a small network is
+exported and converted before. Times are those of the processor, so that other load on the machine matters little, and a
+process has one thread. The same module is converted twice: the second time should be a look-up.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
+import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import Pool
 from pathlib import Path
 
+import pandas as pd
 import torch
 
+from benchmarks import machine
 from benchmarks.zoo import ZOO, build
 from innsight_py import Converter
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -29,50 +34,61 @@ def seconds(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def once(name: str, which: str, warm: bool) -> float:
-    """Measure one export or one conversion."""
+def once(name: str, which: str, warm: bool) -> tuple[float, float]:
+    """Measure one export or one conversion, and the same again."""
+    torch.set_num_threads(1)
     if warm:
         small, dim = build("perceptron")
         Converter(small, input_dim=dim)
     model, dim = build(name)
-    calls = {
-        "export": lambda: torch.export.export(model, (torch.zeros(1, *dim),), strict=False),
-        "convert": lambda: Converter(model, input_dim=dim),
-    }
-    return seconds(calls[which])
+    if which == "export":
+        return seconds(lambda: torch.export.export(model, (torch.zeros(1, *dim),), strict=False)), 0.0
+    return seconds(lambda: Converter(model, input_dim=dim)), seconds(lambda: Converter(model, input_dim=dim))
 
 
-def in_a_process(name: str, which: str, warm: bool) -> float:
-    """Measure in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.conversion", name, "--one", which, *["--warm"] * warm]
-    done = subprocess.run(  # noqa: S603
-        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
-    )
-    return float(json.loads(done.stdout.splitlines()[-1]))
+def measure(name: str, runs: int, warm: bool, pool: Pool) -> dict[str, object]:
+    """Measure a network some times; export and conversion of a pair run at the same time where there are two cores."""
+    waiting = [[pool.apply_async(once, (name, which, warm)) for which in ("export", "convert")] for _ in range(runs)]
+    pairs = [(export.get()[0], *convert.get()) for export, convert in waiting]
+    over = [convert / export for export, convert, _ in pairs]
+    export, convert, again = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return {
+        "network": name, "process": "warm" if warm else "fresh", "export": export, "convert": convert, "again": again,
+        "minimum": min(over), "median": statistics.median(over), "maximum": max(over),
+    }  # fmt: skip
 
 
-def main() -> None:
-    """Measure all networks, or one in this process, and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all networks, or some; print the ratios, and write those of the whole zoo."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", help="names in the zoo; default: all")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at the same time")
     parser.add_argument("--warm", action="store_true", help="not the first export of the process")
-    parser.add_argument("--one", choices=("export", "convert"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(once(arguments.networks[0], arguments.one, arguments.warm)))
-        return
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; seconds of the processor, medians")
-    ratios = []
-    for name in arguments.networks or ZOO:
-        pairs = [
-            [in_a_process(name, which, arguments.warm) for which in ("export", "convert")]
-            for _ in range(arguments.runs)
-        ]
-        ratios.append(statistics.median(convert / export for export, convert in pairs))
-        export, convert = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"{name:20} export {export:6.2f}  convert {convert:6.2f}  ratio {ratios[-1]:5.2f}", flush=True)
-    print(f"median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}")
+    chosen = parser.parse_args(arguments)
+    context = multiprocessing.get_context("fork")  # a fresh process that has imported all this already
+    print(f"torch {torch.__version__}; seconds of the processor, medians")
+    lines = []
+    with context.Pool(chosen.jobs, maxtasksperchild=1) as pool:
+        for name in chosen.networks or ZOO:
+            line = measure(name, chosen.runs, chosen.warm, pool)
+            lines.append(line)
+            print(f"{name:20} export {line['export']:6.2f}  convert {line['convert']:6.2f}  "
+                  f"again {line['again']:7.4f}  ratio {line['median']:5.2f}", flush=True)  # fmt: skip
+    table = pd.DataFrame(lines)
+    print(f"median {table['median'].median():.2f}, worst {table['median'].max():.2f}")
+    if not chosen.networks:
+        write(table)
+
+
+def write(table: pd.DataFrame) -> None:
+    """Write the ratios of the zoo; those of the other kind of process stay as they were."""
+    path = RESULTS / "conversion.csv"
+    if path.exists():
+        known = pd.read_csv(path)
+        table = pd.concat([known[known["process"] != table["process"].iloc[0]], table], ignore_index=True)
+    table.to_csv(path, index=False)
+    machine.note("conversion", machine.describe())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import engines
 import large
 import large_models
+import machine
 import pandas as pd
 import torch
 
@@ -96,6 +97,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--outputs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="small networks, for a dry run")
+    parser.add_argument("--write", action="store_true", help="write results/gpu.csv, for the table of what was asked")
     options = parser.parse_args(arguments)
     if options.device != "cpu" and not torch.cuda.is_available():
         parser.error("torch sees no graphics card; --device cpu --small is a dry run")
@@ -108,7 +110,11 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
             for network in options.networks
             for line in measure(network, options.device, options.outputs, options.rounds, options.small)
         ]
-    return pd.DataFrame(lines)
+    table = pd.DataFrame(lines)
+    if options.write and options.device != "cpu":
+        table.to_csv(machine.RESULTS / "gpu.csv", index=False)
+        machine.note("gpu", f"{torch.cuda.get_device_name()}; {machine.describe('captum')}")
+    return table
 
 
 if __name__ == "__main__":

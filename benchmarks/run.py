@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import engines
+import machine
 import models
 import numpy as np
+import page
 import pandas as pd
 import torch
-from targets import judge, summary
+from targets import judge
 from torch.utils.flop_counter import FlopCounterMode
 
 from innsight_py import Converter, run_deepshap, run_expgrad, run_intgrad, run_smoothgrad
@@ -347,32 +347,13 @@ def memory() -> pd.DataFrame:
 # -- all of it -------------------------------------------------------------------------------------------------------
 
 
-def machine(threads: int) -> str:
-    """Describe the machine."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.processor())  # fmt: skip
-    import captum
-    import shap
-
-    return (
-        f"{cpu}, {threads} thread(s) of {os.cpu_count()}; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, captum {captum.__version__}, shap {shap.__version__}"
-    )
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """Write a frame as a table."""
-    shown = frame.map(lambda v: "" if v is None or v != v else f"{v:.2f}" if isinstance(v, float) else str(v))
-    lines = ["| " + " | ".join(shown.columns) + " |", "|" + "---|" * len(shown.columns)]
-    return "\n".join(lines + ["| " + " | ".join(line) + " |" for line in shown.to_numpy().tolist()])
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=5.0, help="for each comparison")
-    parser.add_argument("--only", help="settings whose name starts so")
+    parser.add_argument("--only", help="settings whose name starts so; their ratios are printed and not written")
+    parser.add_argument("--ratios", action="store_true", help="neither growth nor memory, which stay as they were")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
@@ -381,9 +362,7 @@ def main() -> None:
         return
     warnings.simplefilter("ignore")
     RESULTS.mkdir(exist_ok=True)
-    pages: list[str] = []
     for threads in options.threads:
-        text = machine(threads)
         torch.set_num_threads(threads)
         lines: list[dict[str, object]] = []
         for settings, measure in ((SETTINGS, per_output), (PATHS, paths), (PATHS, references)):
@@ -391,19 +370,20 @@ def main() -> None:
                 if not options.only or setting.network.startswith(options.only):
                     lines += measure(setting, options.seconds)
         table = pd.DataFrame(lines)
-        table.to_csv(RESULTS / f"ratios_{threads}.csv", index=False)
-        pages += ["", f"## {threads} thread(s)", "", text, "", "What was asked:", "", markdown(judge(table))]
-        pages += ["", "All ratios:", "", markdown(table)]
-    if not options.only:
+        if options.only:
+            print(judge(table).to_string())
+        else:
+            table.to_csv(RESULTS / f"ratios_{threads}.csv", index=False)
+            machine.note("ratios", machine.describe("captum", "shap"))
+    if not options.only and not options.ratios:
         torch.set_num_threads(options.threads[0])
         grown = growth(options.seconds)
         grown.to_csv(RESULTS / "growth.csv", index=False)
         draw(grown, RESULTS / "growth.png")
-        pages += ["", "## Growth", "", "![Time along each axis](growth.png)", "", markdown(linear(options.seconds))]
-        pages += ["", "## Memory", "", "Peak of resident memory above the start; images of 64 x 64.", ""]
-        pages += [markdown(memory())]
-        (RESULTS / "README.md").write_text("\n".join([summary().rstrip("\n"), *pages]) + "\n")
-        (RESULTS / "machine.json").write_text(json.dumps({"machine": machine(options.threads[-1])}, indent=1) + "\n")
+        linear(options.seconds).to_csv(RESULTS / "exponents.csv", index=False)
+        memory().to_csv(RESULTS / "memory.csv", index=False)
+    if not options.only:
+        page.write()
 
 
 if __name__ == "__main__":

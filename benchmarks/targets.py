@@ -1,6 +1,6 @@
 """What the measured ratios are meant to be, and whether they are: ``python benchmarks/targets.py``.
 
-With ``--readme`` the summary at the top of ``results/README.md`` is written anew from the results.
+With ``--readme`` the page ``results/README.md`` is written anew from the results.
 """
 
 from __future__ import annotations
@@ -95,23 +95,6 @@ SHOWN = [
 ]  # fmt: skip
 NAMES = {"mlp": "MLP", "resnet18": "ResNet-18, 64 px"}
 RESULTS = Path(__file__).parent / "results"
-#: The top of the page of results, up to the first table of a machine.
-SUMMARY = """\
-# Benchmarks
-
-`nox -s benchmark` makes this page. All numbers are ratios of times of the same round, so that other load on the machine
-falls on both sides.
-
-## In short
-
-Medians for whole calls, with their checks and results. "The floor" is a plain forward pass and one
-`torch.autograd.grad` for each output, on the model as it is.
-
-{table}
-
-A call takes about 0.1 ms for its checks, which shows with a table of a few rows and one output. Memory follows the
-chunk, not the number of rows, steps or references.
-"""
 
 
 def summary_table(results: Path = RESULTS) -> str:
@@ -130,23 +113,19 @@ def summary_table(results: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def summary() -> str:
-    """Return the top of the page of results."""
-    return SUMMARY.format(table=summary_table())
-
-
 def _short(ratio: float) -> str:
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2f}" if ratio < 2 else f"{ratio:.1f}"
 
 
 def main() -> None:
-    """Print what was asked and reached, and write the summary if that is wanted."""
+    """Print what was asked and reached, and write the page if that is wanted."""
     for path in sorted(RESULTS.glob("ratios_*.csv")):
         judged = judge(pd.read_csv(path))
         sys.stdout.write(f"{path.name}\n{judged.to_string()}\n{(judged['met'] == 'yes').sum()} of {len(judged)} met\n")
     if "--readme" in sys.argv:
-        page = RESULTS / "README.md"
-        page.write_text(summary() + page.read_text()[page.read_text().index("\n## 1 thread(s)") :])
+        import page
+
+        page.write()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ R = TypeVar("R")
 
 #: Kinds of devices for which ``torch.autocast`` may be at work.
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
+#: Counts what is around calls of torch; a default device is one of these. Torch's own question for it takes longer.
+_around = getattr(torch._C, "_len_torch_function_stack", lambda: 1)
 
 
 @contextlib.contextmanager
@@ -41,6 +43,23 @@ def neutral() -> Iterator[None]:
             torch.set_default_dtype(torch.float32)
             stack.callback(torch.set_default_dtype, dtype)
         yield
+
+
+def is_neutral() -> bool:
+    """Tell whether nothing is switched on that `neutral` would switch off.
+
+    Examples
+    --------
+    >>> with torch.autocast("cpu"):
+    ...     is_neutral()
+    False
+    """
+    return (
+        torch.get_default_dtype() == torch.float32
+        and not torch.is_inference_mode_enabled()
+        and not any(map(torch.is_autocast_enabled, _DEVICES))
+        and (not _around() or torch.get_default_device().type == "cpu")
+    )
 
 
 def in_neutral_state(function: Callable[P, R]) -> Callable[P, R]:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from pydantic import ConfigDict, PlainValidator, ValidationError, validate_call
 
-from innsight_py._ambient import neutral
+from innsight_py._ambient import is_neutral, neutral
 from innsight_py._errors import caller, explained, see, with_section
 from innsight_py._foreign import what_it_is_here
 
@@ -303,6 +303,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         if not validated:
             validated.append(_validating(function))
         try:
+            if is_neutral():
+                return validated[0](*args, **kwargs)
             with neutral():
                 return validated[0](*args, **kwargs)
         except ValidationError as error:

@@ -2,7 +2,7 @@
 
 A functional or sequential model is read from its graph: the calls of its layers, in an order in which each comes
 after those that it needs; a model among the layers is read in the same way, in its place. What each class of layers
-becomes is in the tables of `layers`, `operations`, `spatial` and `activations`; a function of
+becomes is in the tables of `layers`, `recurrent`, `operations`, `spatial` and `activations`; a function of
 TensorFlow in a graph of ``tf_keras`` is one of these operations (`tensorflow`). Nothing of Keras is imported
 here: a model that arrives has brought it.
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from innsight_py.converters.keras import activations, layers, operations, spatial  # noqa: F401 (fill the tables)
+from innsight_py.converters.keras import activations, layers, operations, recurrent, spatial  # noqa: F401 (fill the tables)
 from innsight_py.converters.keras.original import (
     Original,
     history,
@@ -214,6 +214,7 @@ class _Translation:
 
     def __init__(self, model: Any, shapes: Sequence[tuple[int, ...]], moved: Sequence[bool]) -> None:
         self.write, self.moved = KerasWriter(), any(moved)
+        self.write.channels_last = self.moved
         inputs = []
         for i, (shape, m) in enumerate(zip(shapes, moved, strict=True), start=1):
             dim = (shape[-1], *shape[:-1]) if m else shape
@@ -261,7 +262,7 @@ class _Translation:
                 ending = [final.get(_key(t), False) for t in results]
                 values = self._graph(call.layer, _arranged(call), f"{name}/", ending)
             else:
-                values = [self.write.read(call)]
+                values = self.write.read_all(call)
                 shape = tuple(results[0].shape)[1:]
                 halved = getattr(getattr(call.layer, "activation", None), "__name__", "") == "glu"  # Keras forgets it
                 if None not in shape and values[0].dim != shape and not halved:
@@ -287,7 +288,8 @@ class _Translation:
             named = {key: _with_values(argument, seen) for key, argument in node.call_kwargs.items()}
             return as_operation(layer, arguments[: len(node.call_args)], named, any(ends))
         config = layer.get_config() if hasattr(layer, "trainable") and not _is_model(layer) else _attributes(layer)
-        return Call(layer, config, inputs, arguments, inputs[0].sole, any(ends))
+        named = {key: _with_values(argument, seen) for key, argument in _named(node).items()}
+        return Call(layer, config, inputs, arguments, inputs[0].sole, any(ends), named=named)
 
 
 def _key(tensor: Any) -> Key:
@@ -314,9 +316,12 @@ def _layer(node: Any) -> Any:
 
 def _arguments(node: Any) -> list[Any]:
     """Return the arguments of a call, positional ones first."""
-    if hasattr(node, "arguments"):
-        return [*node.arguments.args, *node.arguments.kwargs.values()]
-    return [*node.call_args, *node.call_kwargs.values()]
+    return [*(node.arguments.args if hasattr(node, "arguments") else node.call_args), *_named(node).values()]
+
+
+def _named(node: Any) -> Mapping[str, Any]:
+    named: Mapping[str, Any] = node.arguments.kwargs if hasattr(node, "arguments") else node.call_kwargs
+    return named
 
 
 def _is_symbolic(value: Any) -> bool:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -68,6 +68,8 @@ class Call:
         Whether the result is an output of the model.
     operation : str, optional
         The operation that the layer is, where it is a layer by its class only (a function of TensorFlow).
+    named : mapping
+        Those of its arguments that are given by name.
     """
 
     layer: Any
@@ -77,6 +79,7 @@ class Call:
     merges: bool = False
     is_output: bool = False
     operation: str | None = None
+    named: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -151,11 +154,13 @@ def refuse_mixed(call: Call, why: str) -> SpecError:
     return SpecError(f"The Keras layer {call.place} cannot be converted: {why}. Each row is explained on its own.")
 
 
-#: Writes the layers for a call.
+#: Writes the layers for a call, which has one result, or several.
 Reader = Callable[["KerasWriter", Call], KerasValue]
+Readers = Callable[["KerasWriter", Call], "KerasValue | list[KerasValue]"]
+R = TypeVar("R", bound=Readers)
 #: By the class of a Keras layer, and by the class of a Keras operation (``keras.ops``) that a graph may have as well.
-LAYERS: dict[str, Reader] = {}
-OPERATIONS: dict[str, Reader] = {}
+LAYERS: dict[str, Readers] = {}
+OPERATIONS: dict[str, Readers] = {}
 #: The layers of the spec that each may become, beside those that only change a shape.
 WRITES: dict[str, tuple[str, ...]] = {}
 #: Operations of which the reader looks at all arguments, not only at values of the model.
@@ -165,10 +170,10 @@ WITH_CONSTANTS = (
 SHAPE_LAYERS = ("Reshape", "Flatten", "Permute", "Take")
 
 
-def reads(*layers: str, writes: str = "", operations: Sequence[str] = ()) -> Callable[[Reader], Reader]:
+def reads(*layers: str, writes: str = "", operations: Sequence[str] = ()) -> Callable[[R], R]:
     """Enter a reader into the tables, with the types of layers that it writes."""
 
-    def enter(reader: Reader) -> Reader:
+    def enter(reader: R) -> R:
         for table, names in ((LAYERS, layers), (OPERATIONS, operations)):
             for name in names:
                 if name in table:
@@ -182,6 +187,9 @@ def reads(*layers: str, writes: str = "", operations: Sequence[str] = ()) -> Cal
 
 class KerasWriter(Writer):
     """Writes the layers of a Keras model."""
+
+    #: Whether the model has the channels of its inputs last.
+    channels_last = False
 
     def channels_first(self, x: KerasValue) -> Value:
         """Return a value with Keras's last axis at the front."""
@@ -218,14 +226,19 @@ class KerasWriter(Writer):
             inner = Call(function, function.get_config(), (x,), (x,), merge, call.is_output)
             return self.read(inner)
         name = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
-        known = isinstance(function, str) or _is_of_framework(function)
+        known = isinstance(function, str) or is_of_framework(function)
         reader = ACTIVATIONS.get(name)
         if not known or reader is None:
             raise refuse(call, f"its activation '{name}' has no translation (docs/supported.md lists those that have)")
         return reader(self, replace(call, inputs=(x,), config=_defaults(function), merges=merge))
 
     def read(self, call: Call) -> KerasValue:
-        """Write the layers for one call.
+        """Write the layers for one call that has one result."""
+        (result,) = self.read_all(call)
+        return result
+
+    def read_all(self, call: Call) -> list[KerasValue]:
+        """Write the layers for one call, and return all of its results.
 
         Raises
         ------
@@ -234,7 +247,7 @@ class KerasWriter(Writer):
         """
         is_layer = hasattr(call.layer, "trainable") and call.operation is None
         kind = call.kind
-        reader = (LAYERS if is_layer else OPERATIONS).get(kind) if _is_of_framework(type(call.layer)) else None
+        reader = (LAYERS if is_layer else OPERATIONS).get(kind) if is_of_framework(type(call.layer)) else None
         if reader is None:
             what, known = ("layer", LAYERS) if is_layer else ("operation", OPERATIONS)
             raise NoTranslationError(
@@ -249,7 +262,7 @@ class KerasWriter(Writer):
         result = reader(self, call)
         written = {layer["type"] for layer in self.layers[before:]}
         assert not is_layer or written <= {*WRITES[kind], *SHAPE_LAYERS}, (kind, written)
-        return result
+        return result if isinstance(result, list) else [result]
 
 
 def _has_constants(arguments: Any) -> bool:
@@ -258,7 +271,7 @@ def _has_constants(arguments: Any) -> bool:
     return arguments is not None and not isinstance(arguments, KerasValue)
 
 
-def _is_of_framework(thing: Any) -> bool:
+def is_of_framework(thing: Any) -> bool:
     """Tell whether a function or a class is the framework's own, and not one of the same name."""
     module = getattr(thing, "__module__", None) or ""
     return module.partition(".")[0] in ("keras", "tf_keras", "tensorflow", "torch", "jax", "jaxlib")

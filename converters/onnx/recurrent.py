@@ -1,4 +1,4 @@
-"""The table of ONNX operators: LSTM, GRU and RNN, step by step."""
+"""The table of ONNX operators: LSTM, GRU and RNN, as one loop a direction or, where none stands for it, by steps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from innsight_py.converters.compositions import concatenate
 from innsight_py.converters.onnx.activations import text
 from innsight_py.converters.onnx.arithmetic import Term, bounded, difference, product, total
 from innsight_py.converters.onnx.writer import Call, OnnxWriter, Result, reads, refuse
+from innsight_py.converters.recurrence import MOST_STEPS, Direction, last_step, write_direction
 from innsight_py.converters.writer import Value
 from innsight_py.functions.activations import Activation
 
@@ -75,6 +76,7 @@ class _Direction:
     hidden: Term
     cell: Term | None
     functions: tuple[Function, ...]
+    names: tuple[str, ...]
     backwards: bool
 
 
@@ -92,8 +94,6 @@ class _Recurrence:
         x = call.x
         self.x = write.permute(x, [1, 0, 2]) if self.batch_first else x
         self.steps, self.rows, _ = self.x.shape
-        if self.steps > _MOST_STEPS:
-            raise refuse(call, f"it takes {self.steps} steps, each of which becomes layers of its own")
         weight, recurrent = call.fixed(1, "weights"), call.fixed(2, "recurrent weights")
         self.size = recurrent.shape[-1]
         directions, directed = len(weight), text(call, "direction", "forward")
@@ -106,7 +106,7 @@ class _Recurrence:
             _Direction(
                 weight[d], recurrent[d], *_halves(bias[d]), None if peephole is None else peephole[d],
                 self._initial(5, d), self._initial(6, d) if gates == 4 else None,
-                self._functions(d, directions, default), directed == "reverse" or d == 1,
+                *self._functions(d, directions, default), directed == "reverse" or d == 1,
             )
             for d in range(directions)
         ]  # fmt: skip
@@ -125,7 +125,9 @@ class _Recurrence:
             return given.select(axis, d)
         return self.write.reshape(self.write.take(given, axis, [d]), (self.rows, self.size))
 
-    def _functions(self, d: int, directions: int, default: Sequence[str]) -> tuple[Function, ...]:
+    def _functions(
+        self, d: int, directions: int, default: Sequence[str]
+    ) -> tuple[tuple[Function, ...], tuple[str, ...]]:
         names = [n.decode() if isinstance(n, bytes) else str(n) for n in self.call.get("activations", [])]
         names = names or list(default) * directions
         alphas, betas = ([float(v) for v in self.call.get(key, [])] for key in ("activation_alpha", "activation_beta"))
@@ -137,7 +139,8 @@ class _Recurrence:
             taken["beta"].append(betas.pop(0) if takes_beta and betas else None)
         count = len(default)
         chosen = range(d * count, (d + 1) * count)
-        return tuple(_function(self.call, names[i], taken["alpha"][i], taken["beta"][i]) for i in chosen)
+        functions = tuple(_function(self.call, names[i], taken["alpha"][i], taken["beta"][i]) for i in chosen)
+        return functions, tuple(names[i].lower() for i in chosen)
 
     def bounded(self, x: Term) -> Term:
         """Write the clipping of a gate, if the node has one."""
@@ -164,6 +167,11 @@ class _Recurrence:
         self, step: Callable[[_Direction, Term, Term, Term | None], tuple[Term, Term | None]]
     ) -> list[Result | None]:
         """Write all steps of all directions, and return the sequence and the last states."""
+        cells_of = [self._cell(direction) for direction in self.directions]
+        if None not in cells_of:
+            return self._loops([name for name in cells_of if name is not None])
+        if self.steps > _MOST_STEPS:
+            raise refuse(self.call, f"it takes {self.steps} steps, each of which becomes layers of its own")
         sequences, last, cells = [], [], []
         for direction in self.directions:
             inputs = self.linear(self.x, direction.weight, direction.bias)
@@ -180,6 +188,42 @@ class _Recurrence:
             whole = self.write.permute(whole, [2, 0, 1, 3])
         results: list[Result | None] = [whole, self._states(last)]
         return [*results, self._states([c for c in cells if c is not None])] if cells[0] is not None else results
+
+    def _cell(self, it: _Direction) -> str | None:
+        """Return what the spec calls the cell of a direction; None if no loop stands for it."""
+        kind = self.call.name
+        if self.clip or it.peephole is not None or self.call.get("input_forget", 0):
+            return None
+        if kind == "RNN":
+            return {"tanh": "rnn_tanh", "relu": "rnn_relu"}.get(it.names[0])
+        if it.names != (("sigmoid", "tanh", "tanh") if kind == "LSTM" else ("sigmoid", "tanh")):
+            return None
+        return kind.lower() if kind == "LSTM" or self.call.get("linear_before_reset", 0) else "gru_reset_first"
+
+    def _loops(self, cells: Sequence[str]) -> list[Result | None]:
+        """Write one loop a direction, and return the sequence and the last states."""
+        if self.steps > MOST_STEPS:
+            raise refuse(self.call, f"it takes {self.steps} steps, and a loop takes {MOST_STEPS} at most")
+        write = self.write
+        x = write.permute(self.x, [1, 0, 2])
+        x = write.reshape(x, x.shape)
+        with_cells = self.gates == 4 and any(self.call.wanted[2:])
+        ways = []
+        for cell, it in zip(cells, self.directions, strict=True):
+            weight, own, bias, more = map(self._ordered, (it.weight, it.recurrent, it.bias, it.recurrent_bias))
+            made = Direction(cell, weight, own, bias, more, reverse=it.backwards)
+            parts = write_direction(write, x, made, (it.hidden, it.cell), with_cells)
+            ways.append((parts, [last_step(write, part, it.backwards) for part in parts]))
+        sequences = [self._axes(parts[0], (self.rows, self.steps, 1, self.size)) for parts, _ in ways]
+        whole = self._joined(sequences, 2)
+        if not self.batch_first:
+            whole = write.permute(whole, [1, 2, 0, 3])
+        return [whole, *(self._states([last[i] for _, last in ways]) for i in range(1 + with_cells))]
+
+    def _ordered(self, weight: Tensor) -> Tensor:
+        """Return weights or biases with the gates in the order of PyTorch; ONNX has iofc and zrh."""
+        order = {4: (0, 2, 3, 1), 3: (1, 0, 2), 1: (0,)}[self.gates]
+        return torch.cat([weight.narrow(0, i * self.size, self.size) for i in order])
 
     def _at(self, inputs: Term, t: int) -> Term:
         assert isinstance(inputs, Value)
@@ -205,7 +249,7 @@ class _Recurrence:
         return self._joined([self._axes(x, shape) for x in states], 1 if self.batch_first else 0)
 
 
-@reads("LSTM", writes="Activation Add Concatenate Dense Multiply")
+@reads("LSTM", writes="Activation Add Concatenate Dense Multiply Recurrent")
 def _lstm(write: OnnxWriter, call: Call) -> list[Result | None]:
     at = _Recurrence(write, call, 4, ("Sigmoid", "Tanh", "Tanh"))
     coupled = bool(call.get("input_forget", 0))
@@ -232,7 +276,7 @@ def _lstm(write: OnnxWriter, call: Call) -> list[Result | None]:
     return at.run(step)
 
 
-@reads("GRU", writes="Activation Add Concatenate Dense Multiply")
+@reads("GRU", writes="Activation Add Concatenate Dense Multiply Recurrent")
 def _gru(write: OnnxWriter, call: Call) -> list[Result | None]:
     at = _Recurrence(write, call, 3, ("Sigmoid", "Tanh"))
     after = bool(call.get("linear_before_reset", 0))
@@ -250,13 +294,17 @@ def _gru(write: OnnxWriter, call: Call) -> list[Result | None]:
         else:
             inner = at.linear(product(write, reset, hidden), weight, bias)
         new = g(write, at.bounded(total(write, at.part(x, 2), inner)))
-        kept = product(write, update, difference(write, hidden, new))
+        if isinstance(hidden, Tensor) and isinstance(new, Value):  # one layer, as everywhere
+            change: Term = write.scale(new, -1.0, hidden)
+        else:
+            change = difference(write, hidden, new)
+        kept = product(write, update, change)
         return total(write, new, kept), None
 
     return at.run(step)
 
 
-@reads("RNN", writes="Activation Add Concatenate Dense")
+@reads("RNN", writes="Activation Add Concatenate Dense Recurrent")
 def _rnn(write: OnnxWriter, call: Call) -> list[Result | None]:
     at = _Recurrence(write, call, 1, ("Tanh",))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from innsight_py.converters.compositions import concatenate
+from innsight_py.converters.recurrence import Direction, last_step, write_direction
 from innsight_py.converters.torch.writer import Operator, operator_name, translates
 from innsight_py.converters.writer import Value, Writer
 
@@ -87,38 +88,21 @@ class _Layers:
         write, (weight, recurrent, *rest) = self.write, self.params[i]
         biases = rest[:2] if self.call["has_biases"] else [None, None]
         projection = rest[-1] if len(rest) % 2 else None
-        gates = write.layer("Dense", [x], (*x.shape[:-1], len(weight)), weight=weight, bias=biases[0])
-        size, cells = recurrent.shape[1], len(recurrent) // 4
-        keys: dict[str, Any] = {"weight": recurrent, "bias": biases[1], "projection": projection, "reverse": reverse}
-        inputs, states = [gates], []
-        for name, key, hx in zip(("hidden", "cell"), ("hidden", "cell_state"), self.hx, strict=False):
-            given = self._state(hx, i)
-            if isinstance(given, Value):
-                inputs.append(given)
-                states.append(name)
-            elif bool(given.any()):
-                keys[key] = given
-        width = size + cells if self.with_cells else size
-        out = write.layer(
-            "Recurrent", inputs, (self.rows, self.steps, width), cell=self.cell, states=states, cells=self.with_cells,
-            **{key: value for key, value in keys.items() if value is not None},
-        )  # fmt: skip
-        parts = [out]
-        if self.with_cells:
-            parts = [write.take(out, 2, range(size)), write.take(out, 2, range(size, size + cells))]
+        made = Direction(self.cell, weight, recurrent, biases[0], biases[1], projection, reverse)
+        states = [self._state(hx, i) for hx in self.hx]
+        parts = write_direction(write, x, made, states, self.with_cells)
         return [parts[0], *(self._last(part, reverse=reverse) for part in parts)]
 
     def _state(self, given: Value | Tensor, i: int) -> Value | Tensor:
-        """Return the states before the first step, ``(rows, hidden)``; constants ``(hidden,)`` for one row."""
+        """Return the states before the first step, ``(rows, hidden)``."""
         if isinstance(given, Tensor):
-            return given[i, 0] if self.rows == 1 else given[i]
+            return given[i]
         taken = self.write.take(self.write.reshape(given, given.shape), 0, [i])
         return self.write.reshape(taken, taken.shape[1:])
 
     def _last(self, states: Value, *, reverse: bool) -> Value:
         """Write the states after the last step."""
-        taken = self.write.take(states, 1, [0 if reverse else self.steps - 1])
-        return self.write.reshape(taken, (1, self.rows, states.shape[2]))
+        return self.write.reshape(last_step(self.write, states, reverse), (1, self.rows, states.shape[2]))
 
 
 def _chunks(params: Sequence[Any], count: int) -> list[list[Any]]:

@@ -137,7 +137,7 @@ class BatchExplainer:
             return self.form.wrong(ids, [])
         arrays, wrong = self.columns.read(table)
         bad = np.array(sorted(wrong), np.int64)
-        good = np.setdiff1d(np.arange(len(table)), bad, assume_unique=True)
+        good = np.delete(np.arange(len(table)), bad)
         parts: list[Lines] = [(bad, self.form.wrong(ids.take(bad), [wrong[row] for row in bad]))] if len(bad) else []
         at = 0
         while at < len(good):

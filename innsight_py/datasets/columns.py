@@ -18,6 +18,9 @@ from innsight_py.inputs.described import Described
 from innsight_py.inputs.names import default_names
 from innsight_py.inputs.ports import Port
 
+#: Rows whose columns are put side by side together, so that they stay in the cache.
+TURNED = 4096
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -74,9 +77,16 @@ class Columns:
                 return self._pictures(column, names[0], port, wrong)
             return _lists(column, names[0], dim, wrong)
         small = all(str(table.schema.field(name).type) in ("float", "halffloat") for name in names)
-        array = np.empty((len(table), len(names)), np.float32 if small else np.float64)
-        for n, name in enumerate(names):
-            array[:, n] = _numbers(_whole(table[name]), name, wrong)
+        array, at = np.empty((len(table), len(names)), np.float32 if small else np.float64), 0
+        for batch in table.select(list(names)).to_batches():
+            columns = [
+                _numbers(_whole(column), name, wrong, at) for column, name in zip(batch.columns, names, strict=True)
+            ]
+            for start in range(0, len(batch), TURNED):
+                some = slice(start, start + TURNED)
+                for n, column in enumerate(columns):
+                    array[at : at + len(batch)][some, n] = column[some]
+            at += len(batch)
         finite = np.isfinite(array)
         if not finite.all():
             for row in np.flatnonzero(~finite.all(1)):
@@ -255,8 +265,11 @@ def _whole(column: Column) -> Column:
     return whole.dictionary_decode() if isinstance(whole, pa.DictionaryArray) else whole
 
 
-def _numbers(column: Column, name: str, wrong: dict[int, str]) -> np.ndarray:
-    """Return a column in double precision, NaN where there is no number; texts that are numbers count as these."""
+def _numbers(column: Column, name: str, wrong: dict[int, str], first: int = 0) -> np.ndarray:
+    """Return a column in double precision, NaN where there is no number; texts that are numbers count as these.
+
+    What is wrong is told of rows that are counted from `first` on.
+    """
     import pyarrow as pa
 
     if column.null_count == 0 and pa.types.is_floating(column.type):
@@ -272,7 +285,7 @@ def _numbers(column: Column, name: str, wrong: dict[int, str]) -> np.ndarray:
         try:
             numbers[row] = np.nan if cell is None else float(cell)
         except (TypeError, ValueError):
-            wrong.setdefault(row, f"the column '{name}' holds {describe(cell)}, which is no number")
+            wrong.setdefault(first + row, f"the column '{name}' holds {describe(cell)}, which is no number")
     return numbers
 
 

@@ -33,7 +33,6 @@ from innsight_py.datasets.on_ray import run_ray
 from innsight_py.datasets.on_spark import run_spark
 from innsight_py.datasets.references import with_references
 from innsight_py.datasets.sources import Fragments, find_source
-from innsight_py.datasets.statistics import Statistics
 
 #: Bytes of the values of a part, and the most rows of one.
 PART_BYTES, PART_ROWS = 32 * 2**20, 131072
@@ -241,7 +240,7 @@ def _follow(job: Job, receipts: Iterator[Receipt], max_errors: float | None, ver
         with closing(receipts), bar:  # type: ignore[type-var]
             for receipt in receipts:
                 bar.update(receipt.rows)
-                total.merge(Statistics.from_bytes(receipt.statistics, job.explainer.form))
+                total.merge(receipt.statistics)
                 said |= receipt.warnings
                 if receipt.batch_size < batch_size:
                     batch_size = receipt.batch_size

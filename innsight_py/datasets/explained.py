@@ -20,6 +20,7 @@ from innsight_py.datasets.statistics import Statistics
 from innsight_py.datasets.summary import DatasetSummary
 from innsight_py.explanation import Explanation
 from innsight_py.inputs.described import Described
+from innsight_py.inputs.nodes import as_node
 from innsight_py.inputs.ports import Port
 
 
@@ -66,7 +67,8 @@ class KeptExplanation(Explanation):
                 kept = torch.from_numpy(numbers).to(torch.float64 if form.dtype == "double" else torch.float32)
                 entries.append(None if np.isnan(numbers).all() else kept)
             own = form.per_row[i] is not None
-            self.target_idx.append(block.nodes[lines].tolist() if own else None)
+            dim = form.outputs[i].dim
+            self.target_idx.append([as_node(node, dim) for node in block.nodes[lines].tolist()] if own else None)
             self.target_label.append([form.labels[i][node] for node in block.nodes[lines]] if own else None)
 
 
@@ -95,9 +97,12 @@ class ExplainedDataset:
     @property
     def dataset(self) -> Any:
         """The parts as a ``pyarrow.dataset.Dataset``, for filters, columns, and all else that reads Parquet."""
+        import pyarrow as pa
         import pyarrow.dataset as pads
 
-        return pads.dataset([str(self._folder.part(number)) for number in self._folder.numbers()], format="parquet")
+        found = pads.dataset([str(self._folder.part(number)) for number in self._folder.numbers()], format="parquet")
+        known = found.schema  # of the first part, in which nothing may be missing
+        return found.replace_schema(pa.schema([field.with_nullable(True) for field in known], known.metadata))
 
     def __len__(self) -> int:
         return sum(part.rows for part in self._folder.parts().values())

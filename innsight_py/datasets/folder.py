@@ -73,18 +73,26 @@ class Folder:
 
     def write_part(self, table: Table, part: Part) -> None:
         """Write a part under another name, and rename it: it exists as a whole, or not at all."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         facts = json.dumps({"rows": part.rows, "errors": part.errors}).encode()
-        table = table.replace_schema_metadata((table.schema.metadata or {}) | {PART: facts})
+        # To say of each value that it is there takes as long as to write it.
+        full = [
+            one.with_nullable(column.null_count > 0) for one, column in zip(table.schema, table.columns, strict=True)
+        ]
+        schema = pa.schema(full, (table.schema.metadata or {}) | {PART: facts})
+        table = pa.Table.from_arrays(table.columns, schema=schema)
         labels = [field.name for field in table.schema if str(field.type).startswith("dictionary")]
         values = {field.name for field in table.schema if str(field.type) in ("float", "double")}
+        # Values are all different: dictionaries, compression and statistics of them take time and save no room. Whole
+        # numbers that follow each other take neither as differences.
+        wholes = {field.name: "DELTA_BINARY_PACKED" for field in table.schema if pa.types.is_integer(field.type)}
+        plain = {name: "none" if name in values | set(wholes) else "zstd" for name in table.schema.names}
         with self._whole(self.part(part.number)) as file:
-            # Values are all different: dictionaries, compression and statistics of them take time and save no room.
-            plain = {name: "none" if name in values else "zstd" for name in table.schema.names}
             pq.write_table(
-                table, file, use_dictionary=labels, compression=plain, write_statistics=[*_WITH_STATISTICS],
-                write_batch_size=max(1024, len(table)),
+                table, file.name, use_dictionary=labels, column_encoding=wholes or None, compression=plain,
+                write_statistics=[*_WITH_STATISTICS], write_batch_size=max(1024, len(table)),
             )  # fmt: skip
 
     def read_part(self, number: int) -> Table:

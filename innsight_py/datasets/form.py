@@ -15,8 +15,8 @@ from innsight_py.datasets.arrow import Column
 from innsight_py.datasets.block import Block
 from innsight_py.explanation import Explanation
 from innsight_py.inputs.data import channels_last
+from innsight_py.inputs.nodes import node_label
 from innsight_py.inputs.ports import Port
-from innsight_py.results.completeness import absolute_residual
 
 Layout = Literal["wide", "dense", "long"]
 #: Columns that every layout begins with.
@@ -82,7 +82,7 @@ class Form:
     def block(self, explanation: Explanation, ids: Column) -> Block:
         """Bring an explanation of rows with these ids into the form of all layouts."""
         rows, kept = len(ids), _explained_inputs(explanation)
-        layers, nodes, numbers = [], [], []
+        layers, nodes, numbers, reached = [], [], [], []
         values: list[list[np.ndarray]] = [[] for _ in self.inputs]
         for i, row in enumerate(explanation.result):
             if row is None:
@@ -92,14 +92,19 @@ class Form:
             layers.append(np.full((rows, k), i, np.int32))
             nodes.append(np.asarray(own)[:, None] if own is not None else np.tile(np.arange(k), (rows, 1)))
             numbers.append(_numbers(explanation, i, rows, k))
+            reached.append([[reached] * k for reached in self.reach[i]])
             for j, place in enumerate(kept):
                 values[j].append(self._values(row[place], j, rows, k))
-        together = [np.concatenate(x, 1) if len(x) > 1 else x[0] for x in values]
         lines = self.lines
+        together = [self._laid_out(_beside(x).reshape(rows * lines, -1)) for x in values]
+        known = np.stack([*_beside(numbers, 2), np.full((rows, lines), np.nan)]).reshape(3, -1)
+        if explanation.decomposes:
+            known[2] = known[1]
+            for x, own in zip(together, np.concatenate(reached, 1), strict=True):
+                known[2] -= np.where(np.tile(own, rows), _sum_of_lines(x), 0)
         return Block(
             ids if lines == 1 else ids.take(np.repeat(np.arange(rows), lines)),
-            np.concatenate(layers, 1).ravel(), np.concatenate(nodes, 1).ravel().astype(np.int32),
-            np.concatenate(numbers, 1).reshape(-1, 3), [self._laid_out(x.reshape(rows * lines, -1)) for x in together],
+            _beside(layers).ravel(), _beside(nodes).ravel().astype(np.int32), known.T, together,
             np.full(rows * lines, None, object),
         )  # fmt: skip
 
@@ -186,7 +191,8 @@ def form_of(explanation: Explanation, layout: Layout | None) -> Form:
     for i, port in enumerate(outputs):
         own = explanation.targets[i] if explanation.targets else None
         per_row.append(own)
-        chosen = [str(name) for name in port.names[0]] if own is not None else explanation.output_label[i]
+        every = range(math.prod(port.dim) if own is not None else 0)
+        chosen = explanation.output_label[i] if own is None else [node_label(k, port.dim, port.names) for k in every]
         labels.append(tuple(chosen or ()))
     facts = {
         "title": explanation.title, "value_name": explanation.value_name, "per_unit": explanation.per_unit,
@@ -206,15 +212,21 @@ def _explained_inputs(explanation: Explanation) -> list[int]:
 
 
 def _numbers(explanation: Explanation, i: int, rows: int, k: int) -> np.ndarray:
-    """Return prediction, goal and residual of all lines of an output layer, ``(rows, k, 3)``."""
-    goals = explanation.decomp_goal
-    known = (
-        None if explanation.preds is None else explanation.preds[i],
-        None if goals is None else goals[i],
-        absolute_residual(explanation, i),
-    )
+    """Return prediction and goal of all lines of an output layer, ``(2, rows, k)``, NaN where there is none."""
     missing = np.full((rows, k), np.nan)
-    return np.stack([missing if x is None else x.detach().double().cpu().numpy() for x in known], -1)
+    known = [None if x is None else x[i] for x in (explanation.preds, explanation.decomp_goal)]
+    return np.stack([missing if x is None else x.detach().double().cpu().numpy() for x in known])
+
+
+def _beside(parts: Sequence[np.ndarray], axis: int = 1) -> np.ndarray:
+    """Put what is known of each output layer side by side."""
+    return np.concatenate(parts, axis) if len(parts) > 1 else parts[0]
+
+
+def _sum_of_lines(x: np.ndarray) -> np.ndarray:
+    """Add up the values of each line in double precision."""
+    summed: np.ndarray = x.T.sum(0, dtype=np.float64) if x.flags.f_contiguous else x.sum(1, dtype=np.float64)
+    return summed
 
 
 def _port_state(port: Port) -> dict[str, Any]:

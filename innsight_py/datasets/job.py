@@ -66,7 +66,7 @@ class Receipt:
 
     part: Part
     rows: int
-    statistics: bytes
+    statistics: Statistics
     warnings: Mapping[str, str]
     batch_size: int
     error: str | None
@@ -144,7 +144,7 @@ class Job:
         self.folder.write_part(pa.concat_tables(tables), part)
         error = errors[0] if errors else None
         rows = len(done.counted) if done.unit.again else done.rows
-        return Receipt(part, rows, counted.to_bytes(), explainer.warnings, explainer.batch_size, error)
+        return Receipt(part, rows, counted, explainer.warnings, explainer.batch_size, error)
 
     def _again(self, unit: Unit, table: Table) -> Explained:
         """Explain the rows of a part that went wrong; count only those that now go well."""

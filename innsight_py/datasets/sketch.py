@@ -74,9 +74,14 @@ class Sketch:
         if largest > 0:
             self._raise(_bin(largest))
         kind, fraction, _ = _FORMATS[lines.dtype.name]
-        at = _cells(lines.dtype.name, self.top or 0).take(lines.view(kind) >> kind(fraction - BITS))
-        at += np.arange(self.places, dtype=np.int32)[:, None] * np.int32(2 * BINS + 1)
-        self.counts += np.bincount(at.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
+        cells, shift = _cells(lines.dtype.name, self.top or 0), kind(fraction - BITS)
+        if lines.shape[1] >= len(cells):  # to count first, and then to tell what was counted, is quicker
+            for counts, line in zip(self.counts, lines, strict=True):
+                _fold(counts, np.bincount(line.view(kind) >> shift, minlength=len(cells)), cells)
+        else:
+            at = cells.take(lines.view(kind) >> shift)
+            at += np.arange(self.places, dtype=np.int32)[:, None] * np.int32(2 * BINS + 1)
+            self.counts += np.bincount(at.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
         if known is not None:
             self.counts[:, BINS] -= (~known).sum(1)
 
@@ -99,12 +104,15 @@ class Sketch:
     def merge(self, other: Sketch) -> None:
         """Add what another sketch of the same places has counted."""
         self.low, self.high = np.fmin(self.low, other.low), np.fmax(self.high, other.high)
-        theirs = Sketch(other.places)
-        theirs.top, theirs.counts = other.top, other.counts
         if other.top is not None:
             self._raise(other.top)
-            assert self.top is not None
-            theirs._raise(self.top)
+        if other.top == self.top or other.top is None:
+            self.counts += other.counts
+            return
+        assert self.top is not None
+        theirs = Sketch(other.places)
+        theirs.top, theirs.counts = other.top, other.counts
+        theirs._raise(self.top)
         self.counts += theirs.counts
 
     @property
@@ -160,6 +168,19 @@ def _bin(magnitude: float) -> int:
     """
     fraction, exponent = math.frexp(magnitude)
     return (exponent - 1) * STEPS + int((2 * fraction - 1) * STEPS)
+
+
+def _fold(counts: np.ndarray, found: np.ndarray, cells: np.ndarray) -> None:
+    """Add to the counts of a place what was found of each sign, exponent and first bits of a fraction."""
+    half = len(cells) // 2
+    first = int(np.searchsorted(cells[:half], BINS + 1, side="right"))  # what has a bin of its own begins here
+    begin = int(cells[first]) - BINS - 1
+    last = min(half, first + BINS - begin)
+    positive, negative = found[:half], found[half:]
+    counts[BINS] += positive[0] + negative[0]
+    for own, bins in ((positive, counts[BINS + 1 :]), (negative, counts[:BINS][::-1])):
+        bins[0] += own[1:first].sum()
+        bins[begin : begin + last - first] += own[first:last]
 
 
 def _start(bins: np.ndarray) -> np.ndarray:

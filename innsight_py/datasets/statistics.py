@@ -60,13 +60,14 @@ class Statistics:
                     continue
                 key, values = (i, node, j), block.values[j][lines]
                 self.counts[key] = self.counts.get(key, 0) + len(values)
-                magnitudes = np.abs(values)
-                signed = values
                 if self.form.inputs[j].has_channels:
-                    magnitudes, signed = self._over_channels(magnitudes, j), self._over_channels(values, j)
+                    magnitudes = self._over_channels(np.abs(values), j)
+                    added = self._over_channels(values, j).sum(0, dtype=np.float64), _summed(magnitudes)[0]
                     values = magnitudes
-                _accumulate(self.sums, key, signed.sum(0, dtype=np.float64))
-                _accumulate(self.magnitudes, key, magnitudes.sum(0, dtype=np.float64))
+                else:
+                    added = _summed(values)
+                for sums, own in zip((self.sums, self.magnitudes), added, strict=True):
+                    _accumulate(sums, key, own)
                 residual = np.abs(block.numbers[lines, 2])
                 known = residual[np.isfinite(residual)]
                 if len(known):
@@ -93,6 +94,9 @@ class Statistics:
                 self.sketches.setdefault(key, Sketch(other.sketches[key].places)).merge(other.sketches[key])
 
     # -- for sending and keeping --------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Statistics.from_bytes, (self.to_bytes(), self.form)
 
     def to_bytes(self) -> bytes:
         """Write all that is known."""
@@ -151,6 +155,17 @@ def _groups(block: Block, form: Form) -> Iterator[tuple[int, int, Any]]:
         of_layer = block.layers == i
         for node in np.unique(block.nodes[of_layer]):
             yield int(i), int(node), of_layer & (block.nodes == node)
+
+
+def _summed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Add up each column, and its magnitudes; one by one where it lies together, which stays in the cache."""
+    if not values.flags.f_contiguous:
+        return values.sum(0, dtype=np.float64), np.abs(values).sum(0, dtype=np.float64)
+    sums, spare = np.empty((2, values.shape[1])), np.empty(len(values), values.dtype)
+    for n, column in enumerate(values.T):
+        sums[0, n] = column.sum(dtype=np.float64)
+        sums[1, n] = np.abs(column, out=spare).sum(dtype=np.float64)
+    return sums[0], sums[1]
 
 
 def _accumulate(sums: dict[Key, np.ndarray], key: Key, values: np.ndarray) -> None:

@@ -188,9 +188,10 @@ class Activation:
         ValueError
             If a softmax is to run along the batch.
         """
-        if not self.is_elementwise and self.params["dim"] % z.dim() == 0:
+        kind = _KINDS[self.name]
+        if not kind.elementwise and self.params["dim"] % z.dim() == 0:
             raise ValueError(f"parameter 'dim' of the activation '{self.name}' is {self.params['dim']}, the batch")
-        return self._kind.function(z, **self.params)
+        return kind.function(z, **self.params)
 
     @property
     def _kind(self) -> _Kind:

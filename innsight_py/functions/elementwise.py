@@ -7,6 +7,7 @@ arithmetic does: they are not vectorised, or wait for branches.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -20,7 +21,20 @@ def all_finite(x: Tensor) -> bool:
     >>> all_finite(torch.tensor([1.0, -2.0])), all_finite(torch.tensor([1.0, float("nan")]))
     (True, False)
     """
+    if math.isfinite(x.sum().item()):  # one NaN or infinity makes the sum one
+        return True
     return not x.numel() or all(math.isfinite(end) for end in torch.stack(torch.aminmax(x)).tolist())
+
+
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Tell whether there is no NaN and no infinity among the entries of some tensors.
+
+    Examples
+    --------
+    >>> are_finite([torch.tensor([1.0]), torch.tensor([float("inf")])])
+    False
+    """
+    return all(map(all_finite, tensors))
 
 
 def none_below_zero(x: Tensor) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,8 @@ def read_data(
     for i, (part, dim) in enumerate(zip(parts, dims, strict=True)):
         where = f"Argument '{argument}'" + (f", {layer_title('input', i, keys)}" if len(dims) > 1 else "")
         part = to_pandas(part, where)
+        if tuple(dim) == (1,) and _ndim(part) == 1:  # one number a row, as a module may take it
+            part = part[:, None] if isinstance(part, torch.Tensor) else np.asarray(part).reshape(-1, 1)
         if isinstance(part, pd.DataFrame):
             part = ordered_columns(part, names[i][0] if names is not None and len(dim) == 1 else None, where)
         tensor = read_numbers(part, where, dtype)
@@ -169,6 +172,7 @@ def split_inputs(data: Any, dims: Sequence[tuple[int, ...]], keys: Sequence[str]
     TypeError, ValueError
         If there are not as many as inputs, or names are wrong.
     """
+    data = as_called(data, keys)
     if isinstance(data, Mapping):
         return in_order(data, keys, argument, "input")
     if len(dims) == 1:
@@ -185,6 +189,58 @@ def split_inputs(data: Any, dims: Sequence[tuple[int, ...]], keys: Sequence[str]
             f"got {len(data)}."
         )
     return data
+
+
+def as_called(data: Any, keys: Sequence[str]) -> Any:
+    """Return data in the structure that a model is called with as a dict by the names of inputs; others as they are.
+
+    Parameters
+    ----------
+    data : any
+        Data as the user gives them: perhaps dicts, named tuples and dataclasses in each other.
+    keys : sequence of str
+        Names of the inputs; those in a structure are paths to it, with dots.
+
+    Examples
+    --------
+    >>> as_called(({"a": np.ones(2), "b": np.zeros(2)},), ["batch.a", "batch.b"])
+    {'batch.a': array([1., 1.]), 'batch.b': array([0., 0.])}
+    """
+    names = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    if all("." not in key for key in keys):
+        return data
+    if isinstance(data, Mapping) and set(names) <= set(data):
+        arguments = {name: data[name] for name in names}
+    elif isinstance(data, list | tuple) and not hasattr(data, "_fields") and len(data) == len(names):
+        arguments = dict(zip(names, data, strict=True))
+    elif len(names) == 1:
+        arguments = {names[0]: data}
+    else:
+        return data
+    found = dict(_leaves(arguments, ""))
+    return {key: found[key] for key in keys} if set(keys) <= set(found) else data
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Give what is within a structure, with the paths to it."""
+    parts = _parts(value)
+    if parts is None:
+        yield path, value
+    for name, part in parts or ():
+        yield from _leaves(part, f"{path}.{name}" if path else str(name))
+
+
+def _parts(value: Any) -> list[tuple[Any, Any]] | None:
+    """Return the parts of a structure with their names; None of what holds numbers."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if hasattr(value, "_fields"):
+        return [(name, getattr(value, name)) for name in value._fields]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, list | tuple) and any(isinstance(part, torch.Tensor | np.ndarray) for part in value):
+        return list(enumerate(value))
+    return None
 
 
 def _ndim(value: Any) -> int:
@@ -239,7 +295,7 @@ def read_numbers(value: Any, where: str, dtype: torch.dtype) -> Tensor:
 
 def _in_range(tensor: Tensor, given: Tensor | np.ndarray, where: str) -> Tensor:
     """Refuse finite numbers that the precision has made infinite."""
-    if all_finite(tensor):
+    if (isinstance(given, Tensor) and given.dtype == tensor.dtype) or all_finite(tensor):
         return tensor
     infinite = tensor.isinf()
     if bool(infinite.any()) and int(infinite.sum()) > int((given == np.inf).sum() + (given == -np.inf).sum()):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from innsight_py._checks import suggestion, warn
 from innsight_py.inputs.names import default_names
@@ -30,7 +31,7 @@ def to_pandas(value: Any, where: str) -> Any:
     0  1.0  1.0
     1  NaN  0.0
     """
-    if isinstance(value, pd.DataFrame) or not _may_be_frame(value):
+    if isinstance(value, pd.DataFrame | np.ndarray | Tensor) or not _may_be_frame(value):
         return value
     import narwhals as nw
 

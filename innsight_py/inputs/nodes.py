@@ -57,18 +57,19 @@ def is_node(value: Any, axes: set[int]) -> bool:
 
 
 def is_node_label(value: Any, axes: set[int]) -> bool:
-    """Tell whether a value may be the label of a node: a text, or one for each axis."""
+    """Tell whether a value may be the label of a node: a text or whole number, or one for each axis."""
     if axes == {1} or not isinstance(value, tuple):
-        return isinstance(value, str)
-    return len(value) in axes - {1} and all(isinstance(i, str) for i in value)
+        return isinstance(value, str) or is_whole(value)
+    return len(value) in axes - {1} and all(isinstance(i, str) or is_whole(i) for i in value)
 
 
-def no_choice(dim: Sequence[int], where: str) -> str:
+def no_choice(dim: Sequence[int], where: str, *, of_each_row: bool = False) -> str:
     """Say what can be done where an output has several axes and no node is chosen."""
-    example = tuple(0 for _ in dim)
+    node = tuple(0 for _ in dim)
+    here = f"target={node} or such a tuple for each row" if of_each_row else f"output_idx=[{node}]"
     axes = tuple(range(2, len(dim) + 1))
     return (
         f"{where} has nodes with {len(dim)} axes, {tuple(dim)}, and none is chosen. Choose some here, "
-        f"output_idx=[{example}]; or let Converter make few numbers of it: output=lambda y: y.mean({axes}), or "
+        f"{here}; or let Converter make few numbers of it: output=lambda y: y.mean({axes}), or "
         "output=lambda y: y.flatten(1) for all. If 'input_dim' has the batch in it, leave that out."
     )

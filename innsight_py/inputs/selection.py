@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Selection:
     labels: tuple[tuple[str, ...] | None, ...]
     targets: tuple[Target | None, ...]
 
-    @property
+    @cached_property
     def layers(self) -> list[int]:
         """Numbers of the selected output layers."""
         return [i for i in range(len(self.idx)) if self.count(i)]
@@ -90,18 +91,19 @@ def select_outputs(
     >>> select_outputs(None, [None, ["d"]], [(3,), (2,)], [[["a", "b", "c"]], [["d", "e"]]]).idx
     (None, (0,))
     """
+    plain = _plainly(output_idx, output_dim) if output_label is None and target is None else None
+    if plain is not None:
+        others = (None,) * (len(output_dim) - 1)
+        (names,) = output_names[0]
+        return Selection((plain, *others), (tuple(str(names[node]) for node in plain), *others), (None, *others))
     keys = default_keys("output", len(output_dim)) if output_keys is None else output_keys
     axes = {len(dim) for dim in output_dim}
     if target is not None:
         if output_idx is not None or output_label is not None:
             other = "output_label" if output_idx is None else "output_idx"
             raise ValueError(f"Arguments 'target' and '{other}' both say what is explained: give one of them.")
-        if axes != {1}:
-            i = next(i for i, dim in enumerate(output_dim) if len(dim) > 1)
-            raise ValueError(f"Argument 'target': {no_choice(output_dim[i], layer_title('output layer', i, keys))}")
         nothing = (None,) * len(keys)
-        names = [[str(name) for name in layer[0]] for layer in output_names]
-        return Selection(nothing, nothing, read_target(target, names, keys))
+        return Selection(nothing, nothing, read_target(target, output_names, keys))
     by_label = None
     if output_label is not None:
         by_label = [
@@ -132,6 +134,20 @@ def select_outputs(
         for nodes, dim, layer in zip(chosen, output_dim, output_names, strict=True)
     )
     return Selection(tuple(chosen), labels, (None,) * len(chosen))
+
+
+def _plainly(output_idx: Any, dims: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
+    """Read what most people give: nothing, or whole numbers where there is one axis; None for all else and errors."""
+    if any(len(dim) != 1 for dim in dims):
+        return None
+    size = dims[0][0]
+    if output_idx is None:
+        return tuple(range(min(DEFAULT_NODES, size)))
+    nodes = (output_idx,) if type(output_idx) is int else output_idx
+    if not isinstance(nodes, list | tuple) or set(map(type, nodes)) != {int}:
+        return None
+    fits = min(nodes) >= 0 and max(nodes) < size and len(set(nodes)) == len(nodes)
+    return tuple(nodes) if fits else None
 
 
 def _same(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:
@@ -221,8 +237,14 @@ def _position(label: Any, dim: Sequence[int], places: Sequence[Mapping[str, int]
     return _on_axis(label, places[0])
 
 
-def _on_axis(label: str, places: Mapping[str, int]) -> int:
+def _on_axis(label: Any, places: Mapping[str, int]) -> int:
+    is_text, label = isinstance(label, str), str(label)  # names that are whole numbers are taken as texts
     if label not in places:
+        if not is_text:
+            raise TypeError(
+                f"Argument 'output_label': expected labels, got the number {label}, which is none of them; "
+                f"'output_idx' takes the numbers of nodes."
+            )
         names = list(places)
         raise ValueError(
             f"Argument 'output_label': there is no output node '{label}'{suggestion(label, names)} "

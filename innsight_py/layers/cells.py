@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.layers.activation import Activation
 from innsight_py.layers.arithmetic import Add, Multiply
@@ -20,10 +21,15 @@ from innsight_py.layers.linear import Dense
 from innsight_py.layers.normalization import Scale
 from innsight_py.layers.structure import Take
 
-#: The products with matrices, the only layers of a cell whose outputs have more than one entry of an input.
-HIDDEN, PROJECTED = "hidden", "projected"
+#: The products with matrices, the only layers of a cell whose outputs have more than one entry of an input. `RESET` is
+#: that of a GRU which resets the state before the product.
+HIDDEN, RESET, PROJECTED = "hidden", "of the masked", "projected"
+MATRICES = (HIDDEN, RESET, PROJECTED)
 #: How many gates each kind of cell has.
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+GATES = {"lstm": 4, "gru": 3, "gru_reset_first": 3, "rnn_tanh": 1, "rnn_relu": 1}
+
+#: What a reset gate gives.
+MASKED = "masked"
 
 #: A backward step at a part of a cell: it takes the part and what came to it, and gives a tensor for each input.
 PartStep = Callable[["Part", Tensor], list[Tensor | None]]
@@ -46,8 +52,8 @@ class Cell(nn.Module):
     spec : LayerSpec
         The recurrent layer.
     matrices : ModuleDict of Dense
-        The layers `HIDDEN` and, where there is a projection, `PROJECTED`. They belong to the recurrent layer, since
-        all steps share them.
+        The layers `HIDDEN` and, where the cell has these products, `RESET` and `PROJECTED`. They belong to the
+        recurrent layer, since all steps share them.
     hidden, cell : Tensor, optional
         The states before the step, where these are constants.
     """
@@ -65,7 +71,7 @@ class Cell(nn.Module):
             given = given + spec.bias.double()
         self._given: Tensor | None = given
         self._matrices = [matrices]  # in a list, so that they are no submodules
-        build = {"lstm": self._lstm, "gru": self._gru}.get(spec.cell, self._rnn)
+        build = {"lstm": self._lstm, "gru": self._gru, "gru_reset_first": self._gru}.get(spec.cell, self._rnn)
         build(hidden, cell)
         if PROJECTED in matrices:
             self._matrix(PROJECTED, "state")
@@ -133,10 +139,12 @@ class Cell(nn.Module):
         self._new("state", Multiply, [out, shown])
 
     def _gru(self, hidden: Tensor | None, cell: Tensor | None) -> None:
+        first = self._spec.cell == "gru_reset_first"
         xs = [self._piece(f"{name} from the input", "x", i) for i, name in enumerate(("reset", "update", "new"))]
         if hidden is None:
-            source = self._matrix(HIDDEN, "h")
-            hs = [self._piece(f"{name} from the state", source, i) for i, name in enumerate(("reset", "update", "new"))]
+            source = self._shifted(self._matrix(HIDDEN, "h"), 0, 2 if first else 3)
+            names = ("reset", "update") if first else ("reset", "update", "new")
+            hs = [self._piece(f"{name} from the state", source, i) for i, name in enumerate(names)]
             sums = [self._new(f"{name} gate", Add, [hs[i], xs[i]]) for i, name in enumerate(("reset", "update"))]
         else:
             sums = [
@@ -145,15 +153,31 @@ class Cell(nn.Module):
             ]
         reset, update = self._act("reset", sums[0], "sigmoid"), self._act("update", sums[1], "sigmoid")
         if hidden is None:
-            masked = self._new("masked", Multiply, [hs[2], reset])
+            masked = self._new(MASKED, Multiply, ["h" if first else hs[2], reset])
         else:
-            masked = self._scale("masked", reset, factor=self._of_given(2))
+            masked = self._scale(MASKED, reset, factor=hidden if first else self._of_given(2))
+        if first:
+            masked = self._shifted(self._matrix(RESET, masked), 2, 3)
         new = self._act("new", self._new("new gate", Add, [xs[2], masked]), "tanh")
+        if self._spec.blend:
+            taken = self._scale("taken", update, factor=-1.0, shift=torch.ones(()))
+            added = self._new("added", Multiply, [taken, new])
+            kept = self._new("kept", Multiply, [update, "h"]) if hidden is None else self._scale(
+                "kept", update, factor=hidden
+            )  # fmt: skip
+            self._new("state", Add, [kept, added])
+            return
         if hidden is None:
-            change = self._new("change", Add, ["h", self._scale("minus", new, factor=-1.0)])
+            change = self._new("change", Add, ["h", self._scale("minus new", new, factor=-1.0)])
         else:
             change = self._scale("change", new, factor=-1.0, shift=hidden)
         self._new("state", Add, [self._new("kept", Multiply, [change, update]), new])
+
+    def _shifted(self, source: str, start: int, end: int) -> str:
+        """Write the shift by the bias of some gates, where that is a layer of its own."""
+        if self._spec.bias is None or not self._spec.blend:
+            return source
+        return self._scale(f"{source}, shifted", source, shift=self._spec.bias[start * self.size : end * self.size])
 
     # -- what it does -------------------------------------------------------------------------------------------
 
@@ -165,7 +189,7 @@ class Cell(nn.Module):
     def set_dims(self, lead: tuple[int, ...]) -> None:
         """Tell the layers which axes come before their entries: what is folded into the rows, and the steps."""
         for part in self.parts:
-            if part.name in (HIDDEN, PROJECTED):  # these run step by step
+            if part.name in MATRICES:  # these run step by step
                 part.layer.input_dims = ((*lead[:-1], self.seen[part.inputs[0]]),)
                 part.layer.output_dim = (*lead[:-1], part.width)
             else:
@@ -180,11 +204,19 @@ class Cell(nn.Module):
             records[part.name], values[part.name] = record, record.output
         return records
 
+    @property
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the values at which each stretch of the walk back begins; a product with a matrix ends a stretch."""
+        states = ("state", "cell") if "cell" in self.seen else ("state",)
+        return (states, (MASKED,)) if RESET in self.seen else (states,)
+
     def inside(self) -> Iterator[Part]:
         """Return the parts between the products with matrices, the last one first."""
-        return (part for part in reversed(self.parts) if part.name not in (HIDDEN, PROJECTED))
+        return (part for part in reversed(self.parts) if part.name not in MATRICES)
 
-    def factors(self, lead: tuple[int, ...], like: Tensor, step: PartStep) -> dict[str, Tensor]:
+    def factors(
+        self, lead: tuple[int, ...], like: Tensor, step: PartStep, sinks: Sequence[str]
+    ) -> dict[str, Tensor]:  # fmt: skip
         """Return what the walk through a step multiplies by, between the products with matrices.
 
         All layers there work entry by entry, and all rules are linear in what they hand down. So one walk, of ones,
@@ -198,14 +230,15 @@ class Cell(nn.Module):
             Has the type of the numbers.
         step : callable
             The rule.
+        sinks : sequence of str
+            The values that the walk starts from, one of `stages`.
 
         Returns
         -------
         dict of str to Tensor
-            For each of ``"x"``, ``"h"``, ``"c"`` and the product with the weights of the state, to which something
-            goes: ``(2, B or 1, *lead, entries)``, from the state and from the LSTM's cell.
+            For each of ``"x"``, ``"h"``, ``"c"`` and the products with matrices, to which something goes:
+            ``(1 or 2, B or 1, *lead, entries)``, from each of the `sinks`.
         """
-        sinks = ("state", "cell") if "cell" in self.seen else ("state",)
         arrived: dict[str, Tensor] = {}
         for i, sink in enumerate(sinks):
             arrived[sink] = like.new_zeros((len(sinks), 1, *lead, self.size))
@@ -241,6 +274,17 @@ def gru_step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tup
     return state, state
 
 
+def gru_reset_first_step(
+    x: Tensor, from_state: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the state after a step, twice; the weights are those of what the reset gate gives."""
+    size = hidden.shape[-1]
+    reset, update = (x.narrow(-1, 0, 2 * size) + from_state).sigmoid().chunk(2, -1)
+    new = (x.narrow(-1, 2 * size, size) + F.linear(reset * hidden, weight, bias)).tanh()
+    state = torch.addcmul(new, hidden - new, update)
+    return state, state
+
+
 def tanh_step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     """Return the state after a step, twice."""
     state = (x + from_state).tanh()
@@ -253,5 +297,5 @@ def relu_step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tu
     return state, state
 
 
-#: What the layers of a cell compute together, in a few calls: the forward loop runs these.
+#: What the layers of a cell compute together, in a few calls: the forward loop runs these, or `gru_reset_first_step`.
 QUICK = {"lstm": lstm_step, "gru": gru_step, "rnn_tanh": tanh_step, "rnn_relu": relu_step}

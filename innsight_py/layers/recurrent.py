@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +19,25 @@ from torch.nn import functional as F  # noqa: N812
 from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.lrp import Rule
 from innsight_py.layers.arithmetic import Product
-from innsight_py.layers.base import Layer, Record, T
-from innsight_py.layers.cells import HIDDEN, PROJECTED, QUICK, Cell, Part, PartStep
+from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.cells import (
+    HIDDEN,
+    MATRICES,
+    PROJECTED,
+    QUICK,
+    RESET,
+    Cell,
+    Part,
+    PartStep,
+    gru_reset_first_step,
+)
 from innsight_py.layers.linear import Dense
+from innsight_py.layers.through_time import StepRecord, Way, summed, through_step
 
 #: The two cells of a layer: that of the first step, which may start from constants, and that of all others.
 FIRST, LATER = 0, 1
 #: What the two saw: the records of their parts.
 Seen = tuple[dict[str, Record], dict[str, Record]]
-
-
-class _Way(NamedTuple):
-    """What goes down through a step to some values, which all get the same: factors of the state and of the cell.
-
-    Each has an entry a step, ``(B or 1, *lead, [gates,] hidden)``, in the layer's order.
-    """
-
-    names: tuple[str, ...]
-    state: Sequence[Tensor]
-    cell: Sequence[Tensor] | None
-    gates: int
-
-
 #: A backward step at a product with a matrix: the part, what came to it, which cell, and which of its steps.
 MatrixStep = Callable[[Part, Tensor, int, int], Tensor]
 
@@ -67,23 +64,8 @@ class Within(Rule):
         return None
 
     def __repr__(self) -> str:
-        chosen = {name: rule for part in self.parts for name, (rule, _) in part.items() if name in (HIDDEN, PROJECTED)}
+        chosen = {name: rule for part in self.parts for name, (rule, _) in part.items() if name in MATRICES}
         return repr(chosen.get(HIDDEN))
-
-
-class _Step(Record):
-    """What one of several steps saw; what does not depend on data is computed once for all of them."""
-
-    __slots__ = ("_all",)
-
-    def __init__(
-        self, inputs: tuple[Tensor, ...], output: Tensor, together: Record, kept: dict[str, object]
-    ) -> None:  # fmt: skip
-        super().__init__(inputs, output, output, kept)
-        self._all = together
-
-    def once(self, key: str, compute: Callable[[], T]) -> T:
-        return self._all.once(key, compute) if key.startswith("weight") else super().once(key, compute)
 
 
 class Recurrent(Layer):
@@ -96,12 +78,19 @@ class Recurrent(Layer):
     lrp_takes: ClassVar[tuple[type[Rule], ...]] = ()
     first_hidden: Tensor | None
     first_cell: Tensor | None
+    bias: Tensor | None
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
         self.cell_kind, self.reverse, self.with_cells = spec.cell, spec.reverse, spec.cells
         self.states: tuple[str, ...] = spec.states
-        matrices = {HIDDEN: self._dense(spec, HIDDEN, spec.weight, spec.bias)}
+        # A bias that a layer of its own adds is not the matrix's; the quick way adds it with the matrix.
+        self.register_buffer("bias", spec.bias if spec.blend else None)
+        cut = len(spec.weight) // 3 * 2 if spec.cell == "gru_reset_first" else len(spec.weight)
+        own = None if spec.blend else spec.bias
+        matrices = {HIDDEN: self._dense(spec, HIDDEN, spec.weight[:cut], None if own is None else own[:cut])}
+        if cut < len(spec.weight):
+            matrices[RESET] = self._dense(spec, RESET, spec.weight[cut:], None if own is None else own[cut:])
         if spec.projection is not None:
             matrices[PROJECTED] = self._dense(spec, PROJECTED, spec.projection, None)
         given = {"hidden": spec.hidden, "cell": spec.cell_state}
@@ -117,7 +106,8 @@ class Recurrent(Layer):
         for name in ("hidden", "cell"):
             self.register_buffer(f"first_{name}", constants.get(name))
         self.matrices = nn.ModuleDict(matrices)
-        self.first = Cell(spec, self.matrices, **constants)
+        aligned = {name: x if x.dim() == 1 else x.unsqueeze(-2) for name, x in constants.items()}  # an axis of steps
+        self.first = Cell(spec, self.matrices, **aligned)
         self.later = Cell(spec, self.matrices)
 
     @staticmethod
@@ -199,8 +189,14 @@ class Recurrent(Layer):
         assert hidden is not None
         cell = given.get("cell", self.first_cell)
         cell = hidden if cell is None else cell
-        step, matrix = QUICK[self.cell_kind], self._matrix(HIDDEN)
-        weight, bias = matrix.weight, matrix.bias
+        weight, bias = self._weights(HIDDEN)
+        step = QUICK.get(self.cell_kind)
+        if step is None:
+            inner = self._weights(RESET)
+
+            def step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+                return gru_reset_first_step(x, from_state, hidden, *inner)
+
         projection = self._matrix(PROJECTED).weight if PROJECTED in self.matrices else None
         states, cells = [], []
         for x in self._in_order(inputs[0]):
@@ -209,6 +205,14 @@ class Recurrent(Layer):
             states.append(hidden)
             cells.append(cell)
         return self._together(states), self._together(cells) if self.cell_kind == "lstm" else None
+
+    def _weights(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Return a matrix and what is added to its product, by itself or by the layer behind it."""
+        matrix = self._matrix(name)
+        if self.bias is None:
+            return matrix.weight, matrix.bias
+        rows = len(matrix.weight)
+        return matrix.weight, self.bias[:rows] if name == HIDDEN else self.bias[-rows:]
 
     def _matrix(self, name: str) -> Dense:
         matrix = self.matrices[name]
@@ -245,16 +249,19 @@ class Recurrent(Layer):
 
     # -- backward -----------------------------------------------------------------------------------------------
 
-    def _ways(self, like: Tensor, step: Callable[[int], PartStep]) -> tuple[list[_Way], list[_Way]]:
+    def _ways(self, like: Tensor, step: Callable[[int], PartStep]) -> list[tuple[list[Way], list[Way]]]:
         """Return by which ways something goes down through the first step and the later ones; see `Cell.factors`."""
         *lead, steps, _ = self.input_dims[0]
-        first, later = (
-            self._cut(cell, cell.factors((*lead, count), like, step(which))) if count else []
-            for which, (cell, count) in enumerate(zip(self.cells_of(), (1, steps - 1), strict=True))
-        )
-        return first, later
+        found = []
+        for sinks in self.later.stages:
+            first, later = (
+                self._cut(cell, cell.factors((*lead, count), like, step(which), sinks)) if count else []
+                for which, (cell, count) in enumerate(zip(self.cells_of(), (1, steps - 1), strict=True))
+            )
+            found.append((first, later))
+        return found
 
-    def _cut(self, cell: Cell, factors: Mapping[str, Tensor]) -> list[_Way]:
+    def _cut(self, cell: Cell, factors: Mapping[str, Tensor]) -> list[Way]:
         names: dict[int, list[str]] = {}
         for name, factor in factors.items():
             names.setdefault(id(factor), []).append(name)
@@ -265,10 +272,12 @@ class Recurrent(Layer):
             sinks = [self._in_order(x) for x in factor]
             if gates > 1:
                 sinks = [[x.reshape(*x.shape[:-1], gates, cell.size) for x in steps] for steps in sinks]
-            ways.append(_Way(tuple(same), sinks[0], sinks[1] if len(sinks) > 1 else None, gates))
+            ways.append(Way(tuple(same), sinks[0], sinks[1] if len(sinks) > 1 else None, gates))
         return ways
 
-    def _back(self, g: Tensor, ways: tuple[list[_Way], list[_Way]], through: MatrixStep) -> list[Tensor | None]:
+    def _back(
+        self, g: Tensor, stages: list[tuple[list[Way], list[Way]]], through: MatrixStep
+    ) -> list[Tensor | None]:  # fmt: skip
         """Walk back through time."""
         size, parts = self.later.seen[self.later.output], {part.name: part for part in self.later.parts}
         steps, pieces = self._in_order(g), list[Tensor]()
@@ -276,12 +285,16 @@ class Recurrent(Layer):
         for i in reversed(range(len(steps))):
             which, place = (FIRST, 0) if i == 0 else (LATER, i - 1)
             above = (steps[i][..., :size], steps[i][..., size:]) if self.with_cells else (steps[i], None)
-            state, cell = (_sum(x, y) for x, y in zip(above, carried, strict=True))
+            state, cell = (summed(x, y) for x, y in zip(above, carried, strict=True))
             assert state is not None
             state = through(parts[PROJECTED], state, which, place) if PROJECTED in parts else state
-            down = _through_step(ways[which], place, state, cell)
+            down = through_step(stages[0][which], place, state, cell)
+            if RESET in down:
+                masked = through(parts[RESET], down.pop(RESET), which, place)
+                for name, piece in through_step(stages[1][which], place, masked, None).items():
+                    down[name] = down[name] + piece if name in down else piece
             passed = through(parts[HIDDEN], down[HIDDEN], which, place) if HIDDEN in down else None
-            carried = (_sum(down.get("h"), passed), down.get("c"))
+            carried = (summed(down.get("h"), passed), down.get("c"))
             x = down.get("x")
             pieces.append(steps[i].new_zeros((*steps[i].shape[:-1], self.later.seen["x"])) if x is None else x)
         rows = max(x.shape[1] for x in pieces)
@@ -345,12 +358,12 @@ class Recurrent(Layer):
 
         return self._back(r, at.once(rule.key, lambda: self._ways(r, step)), through)
 
-    def _records(self, seen: Seen, rule: Within) -> list[dict[str, list[_Step]]]:
+    def _records(self, seen: Seen, rule: Within) -> list[dict[str, list[StepRecord]]]:
         """Return what each step saw of the products with matrices; what rules divide by is computed for all at once."""
         found = []
         for which, records in enumerate(seen):
-            of: dict[str, list[_Step]] = {}
-            for name in (HIDDEN, PROJECTED):
+            of: dict[str, list[StepRecord]] = {}
+            for name in MATRICES:
                 if name in records:
                     it = records[name]
                     kept = self._matrix(name).shares(it, rule.parts[which][name][0])
@@ -359,7 +372,7 @@ class Recurrent(Layer):
                     }
                     pairs = zip(self._in_order(it.inputs[0]), self._in_order(it.output), strict=True)
                     of[name] = [
-                        _Step((x,), y, it, {key: values[i] for key, values in cut.items()})
+                        StepRecord((x,), y, it, {key: values[i] for key, values in cut.items()})
                         for i, (x, y) in enumerate(pairs)
                     ]
             found.append(of)
@@ -378,19 +391,3 @@ class Recurrent(Layer):
         return [
             loss for cell, rules in pairs for part in cell.parts for loss in part.layer.lrp_losses(rules[part.name][0])
         ]
-
-
-def _sum(x: Tensor | None, y: Tensor | None) -> Tensor | None:
-    return x if y is None else y if x is None else x + y
-
-
-def _through_step(ways: Sequence[_Way], place: int, state: Tensor, cell: Tensor | None) -> dict[str, Tensor]:
-    """Return what the state and the cell hand down to each value that a step takes."""
-    down: dict[str, Tensor] = {}
-    for way in ways:
-        several = way.gates > 1
-        total = way.state[place] * (state.unsqueeze(-2) if several else state)
-        if cell is not None and way.cell is not None:
-            total = torch.addcmul(total, way.cell[place], cell.unsqueeze(-2) if several else cell)
-        down |= dict.fromkeys(way.names, total.flatten(-2) if several else total)
-    return down

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import warn
-from innsight_py.functions.elementwise import all_finite
+from innsight_py.functions.elementwise import all_finite, are_finite
 from innsight_py.layers import Layer
+from innsight_py.layers.arithmetic import Multiply
 from innsight_py.model.graph import Explained, Graph, Step, Trace
 
 #: What contributions that are exact may miss of the terms that are explained.
@@ -55,8 +56,8 @@ def warn_of_new_nans(
     attributions = [x for row in result for x in row or () if x is not None]
     predicted = [x for x in predictions if x is not None]
     what, found = "attributions", attributions
-    if all(all_finite(x) for x in attributions):
-        if all(all_finite(x) for x in predicted):
+    if are_finite(attributions):
+        if are_finite(predicted):
             return
         what, found = "predictions", predicted
     bad = torch.stack([~x.isfinite().flatten(1).all(1) for x in found]).any(0).cpu()
@@ -128,7 +129,8 @@ def amplifying(
 ) -> tuple[float, str]:
     """Walk back for one node of one row; return the size of the terms that are explained, and the layer that amplifies.
 
-    A layer amplifies when the magnitudes of the contributions of its inputs sum to more than those of its output.
+    A layer amplifies when the magnitudes of the contributions of its inputs sum to more than those of its output. Terms
+    of a linear layer that is explained may cancel in the data. An entry of a product has no terms: it amplifies.
     """
     worst, at, terms = 1.0, "", 0.0
 
@@ -138,9 +140,10 @@ def amplifying(
         here, ref = trace[name], at_reference[name]
         after = _size(upper, here.output, ref.output)
         before = sum(_size(p, x, x_ref) for p, x, x_ref in zip(pieces, here.inputs, ref.inputs, strict=True))
+        is_sum = start is not None and (start.at_preactivation or not isinstance(layer, Multiply))
         if start is not None:
-            terms = before
-        elif after > 0 and before > worst * after:
+            terms = before if is_sum else after
+        if not is_sum and after > 0 and before > worst * after:
             worst, at = before / after, name
         return pieces
 

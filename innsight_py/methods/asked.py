@@ -12,8 +12,8 @@ from torch import Tensor
 from innsight_py._checks import WrongTypeError, warn
 from innsight_py._errors import see
 from innsight_py.explanation import Explanation
-from innsight_py.functions.elementwise import all_finite
-from innsight_py.inputs.data import read_data, read_references
+from innsight_py.functions.elementwise import are_finite
+from innsight_py.inputs.data import as_called, read_data, read_references
 from innsight_py.inputs.described import Described, of_inputs
 from innsight_py.inputs.names import default_data_names, own_data_names, read_data_names
 from innsight_py.inputs.nodes import as_node
@@ -75,7 +75,8 @@ class Asked(Explanation):
     ) -> None:
         self._converter = converter
         #: Keeps a copy in another precision as long as the result, see `innsight_py.model.held`.
-        self._in_use = converter.model_in(dtype) if isinstance(converter, Explainable) else None
+        self._in_use: Graph | None = None
+        self._graph_of: tuple[Graph, Graph] | None = None  # the whole graph, and what is walked of it
         self.channels_first = converter.channels_first if channels_first is None else channels_first
         self._part: Part | None = None
         if layer is not None or neuron is not None:
@@ -120,7 +121,7 @@ class Asked(Explanation):
         self.decomp_goal: list[Tensor | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_in_use": None}
+        return self.__dict__ | {"_in_use": None, "_graph_of": None}
 
     @property
     def data_names(self) -> Sequence[str]:
@@ -147,21 +148,28 @@ class Asked(Explanation):
 
     @property
     def _whole_model(self) -> Graph:
+        if self._in_use is None:
+            self._in_use = self._found_model()
+        return self._in_use
+
+    def _found_model(self) -> Graph:
+        """Return the graph that the converter has for this method."""
         assert isinstance(self._converter, Explainable)
         return self._converter.model_in(self.dtype)
 
     @property
     def _base(self) -> Graph:
         """The whole graph, or what comes after the model's preparation; layers may lie in both."""
-        prepared = self._at_prepared and self.layer is None
-        return self._whole_model.tail if prepared else self._whole_model
+        whole = self._whole_model
+        return whole.tail if whole.preparation and self._at_prepared and self.layer is None else whole
 
     @property
     def _model(self) -> Graph:
         """What is walked: the graph, or a section of it; from the vectors of tokens on, where there are some."""
-        if self._part is not None:
-            return self._part.section(self._base)
-        return at_vectors(self._base) or self._base
+        base = self._base
+        if self._graph_of is None or self._graph_of[0] is not base:
+            self._graph_of = base, (at_vectors(base) or base) if self._part is None else self._part.section(base)
+        return self._graph_of[1]
 
     def _sections(self) -> list[Graph]:
         """Return what is walked, layer by layer where a list is given."""
@@ -205,6 +213,7 @@ class Asked(Explanation):
             wanted, otherwise ``(n, *dims)``, or n for each row ``(B, n, *dims)``.
         """
         rows, center = self.data[0].shape[0], self._center()
+        data = as_called(data, self._converter.input_keys)
         if self._embeds:
             data, self._instead = token_references(
                 data, self._converter, self.data, self._whole_model, self.layer, center, argument
@@ -228,7 +237,7 @@ class Asked(Explanation):
             described.input_names, described.input_keys, None if single else rows,
         )  # fmt: skip
         check_tokens(reference, described, self._whole_model, argument)
-        if not all(all_finite(x) for x in reference):
+        if not are_finite(reference):
             raise ValueError(
                 see(
                     "references",
@@ -294,7 +303,7 @@ class Asked(Explanation):
 
 def _warn_of_missing(data: list[Tensor], name_of: Callable[[int], str]) -> None:
     """Warn of rows that hold NaN or infinite values."""
-    if all(all_finite(x) for x in data):
+    if are_finite(data):
         return
     whole = torch.stack([x.isfinite().flatten(1).all(1) for x in data]).all(0)
     rows = (~whole).nonzero().flatten().tolist()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from innsight_py.inputs.data import to_channels_first
+from innsight_py.inputs.nodes import as_node, node_label
 from innsight_py.methods.alarm import warn_of_new_nans
 from innsight_py.methods.asked import Asked
 from innsight_py.methods.documentation import DATA, IGNORE_LAST_ACT, SHARED, documented
@@ -53,7 +54,8 @@ class InterpretingMethod(Asked):
 
     def _at_inputs(self, data: Sequence[Tensor]) -> list[Tensor]:
         """Bring data into the model's layout, on the model's device."""
-        return [to_channels_first(x, self.channels_first).to(self._whole_model.device) for x in data]
+        device = self._whole_model.device
+        return [to_channels_first(x, self.channels_first).to(device) for x in data]
 
     def _first(
         self, data: Sequence[Tensor], graph: Graph | None = None, instead: Mapping[str, Tensor] | None = None
@@ -103,7 +105,7 @@ class InterpretingMethod(Asked):
     def _take(self, inputs: Sequence[Tensor], rows: slice, graph: Graph | None = None) -> list[Tensor]:
         """Take some rows of all inputs, laid out in memory as the model is quickest with them."""
         graph = self._model if graph is None else graph
-        return graph.lay_out([x[rows] for x in inputs])
+        return graph.lay_out([cut(x, rows) for x in inputs])
 
     def _take_reference(self, reference: Sequence[Tensor], rows: slice, graph: Graph) -> list[Tensor]:
         """Take the references of some rows: the only one, where it is the same for all."""
@@ -152,11 +154,14 @@ class InterpretingMethod(Asked):
 
     def _take_targets(self, targets: list[Tensor | None], largest: list[Tensor | None]) -> None:
         """Keep which node each row has, and which has its largest output."""
-        names = [[str(name) for name in layer[0]] for layer in self.described.output_names]  # a target has one axis
-        self.target_idx = [None if nodes is None else nodes.tolist() for nodes in targets]
+        ports, chosen = self.described.outputs, [None if nodes is None else nodes.tolist() for nodes in targets]
+        self.target_idx = [
+            None if nodes is None else [as_node(node, port.dim) for node in nodes]
+            for nodes, port in zip(chosen, ports, strict=True)
+        ]
         self.target_label = [
-            None if nodes is None else [labels[node] for node in nodes]
-            for nodes, labels in zip(self.target_idx, names, strict=True)
+            None if nodes is None else [node_label(node, port.dim, port.names) for node in nodes]
+            for nodes, port in zip(chosen, ports, strict=True)
         ]
         self.largest = [
             None if nodes is None or len(port.dim) > 1 else nodes.tolist()
@@ -196,6 +201,11 @@ class InterpretingMethod(Asked):
 
     def _repr_html_(self) -> str:
         return attributions_html(self, self._fields())
+
+
+def cut(x: Tensor, rows: slice) -> Tensor:
+    """Take some rows of a tensor."""
+    return x if rows.start == 0 and rows.stop == len(x) else x[rows]
 
 
 def random_source(seed: int | torch.Generator | None) -> np.random.Generator:

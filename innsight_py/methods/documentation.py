@@ -47,7 +47,8 @@ SHARED = """channels_first : bool, optional
         The same by label.
     target : "predicted", int, str, sequence of int or str, or dict of these, optional
         Explain one node of each row, at the cost of one node. ``"predicted"`` is the node with the largest output. You
-        can also pass a node (number or label) for all rows, or one for each row. The nodes are those of the first
+        can also pass a node (number or label) for all rows, or one for each row; a node of an output with several axes
+        is a tuple. The nodes are those of the first
         output layer; for others pass a dict by `Converter.output_keys`. The result then has ``K = 1``, and
         ``result.target_label`` names the node of each row.
     data_names : sequence of str, optional

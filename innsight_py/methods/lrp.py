@@ -146,7 +146,7 @@ class LRP(InterpretingMethod):
         self.rule_name = _plain(rule_name)
         self.rule_param = read_params(rule_param)
         self.winner_takes_all, self.merge_batch_norm = winner_takes_all, merge_batch_norm
-        self._in_use = self._whole_model
+        self._in_use = None  # which was that without merging
         self.data = self._read(data, "data")
         self._rules = self._assigned(chosen)
         if merge_batch_norm:
@@ -240,8 +240,7 @@ class LRP(InterpretingMethod):
     def _at_prepared(self) -> bool:
         return True
 
-    @property
-    def _whole_model(self) -> Graph:
+    def _found_model(self) -> Graph:
         assert isinstance(self._converter, Converter)
         return self._converter.model_in(self.dtype, self.merge_batch_norm)
 

@@ -30,6 +30,8 @@ def check_tokens(data: Sequence[Tensor], converter: Described, graph: Graph, arg
         go into embeddings.
     """
     sizes = sizes_of(graph)
+    if not sizes:
+        return
     for j, (port, x) in enumerate(zip(converter.inputs, data, strict=True)):
         own = [(looked.positions, size) for looked, size in sizes if looked.source == graph.inputs[j]]
         flat = x.flatten(x.dim() - len(port.dim))

@@ -35,8 +35,9 @@ class Walk:
         self.selection: Selection = method._selection
         self.rows = rows
         self._cap, self._ignore_last_act = method.batch_size, method.ignore_last_act
-        self._dtype, self._device = DTYPES[method.dtype], method._model.device
-        self.go(method._model)
+        model = method._model
+        self._dtype, self._device = DTYPES[method.dtype], model.device
+        self.go(model)
         outputs = range(len(self.selection.idx))
         self.buffers: Buffers = [[None] * len(self.model.inputs) if i in self.what else None for i in outputs]
         self._preds: list[list[Tensor]] = [[] for _ in outputs]
@@ -185,7 +186,7 @@ class Walk:
 
     def _one_hot(self, i: int, chunk: slice, rows: slice, batch: int) -> Tensor:
         """Return 1 at each selected node and 0 elsewhere, ``(K, 1, nodes)``, or ``(1, batch, nodes)`` for a target."""
-        size, target = self.model.output_dims[i][0], self._targets.get(i)
+        size, target = self.model.layer(self.model.outputs[i]).output_dim[0], self._targets.get(i)
         if target is not None:
             own = target[rows]
             places = torch.zeros(1, len(own), size, dtype=self._dtype, device=self._device)
@@ -193,14 +194,21 @@ class Walk:
             return places.repeat_interleave(batch // len(own), 1)
         nodes = (self.selection.idx[i] or ())[chunk]
         ones = np.zeros((len(nodes), 1, size), np.float64 if self._dtype == torch.float64 else np.float32)
-        ones[np.arange(len(nodes)), 0, list(nodes)] = 1
-        return torch.from_numpy(ones).to(self._device)
+        for k, node in enumerate(nodes):
+            ones[k, 0, node] = 1
+        seed = torch.from_numpy(ones)
+        return seed if self._device.type == "cpu" else seed.to(self._device)
 
     def put(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None) -> None:
         """Write a piece ``(K, rows or 1, *dims)`` of what output layer i gives to input j, where nothing else is added.
 
         It is multiplied by `factor`, ``(rows, *dims)``, on the way.
         """
+        row, shape = self.buffers[i], (self.selection.count(i), self.rows)
+        is_all = piece.shape[:2] == shape and rows.stop - rows.start == self.rows
+        if row is not None and is_all and piece.is_contiguous() and (factor is None or factor.is_contiguous()):
+            row[j + self.column] = piece.clone() if factor is None else piece * factor  # memory of its own
+            return
         buffer = self._buffer(i, j, piece)
         if factor is None:
             buffer[nodes, rows] = piece
@@ -241,7 +249,10 @@ class Walk:
         """Take the explained nodes of values ``(rows, nodes)`` of output layer i."""
         if i in self._targets:
             return values.gather(1, self._targets[i][rows].unsqueeze(1))
-        return values[:, list(self.selection.idx[i] or ())]
+        nodes = self.selection.idx[i] or ()
+        if nodes and nodes[-1] - nodes[0] == len(nodes) - 1 and all(map(int.__lt__, nodes, nodes[1:])):
+            return values.narrow(1, nodes[0], len(nodes)).clone(memory_format=torch.contiguous_format)
+        return values[:, list(nodes)]
 
     def observe_all(self, inputs: Sequence[Tensor]) -> None:
         """Run the model over all rows only to note predictions and explained values."""

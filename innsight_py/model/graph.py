@@ -36,6 +36,30 @@ class Node(NamedTuple):
     inputs: tuple[str, ...]
 
 
+class _Visit(NamedTuple):
+    """A layer with all that both walks ask at it.
+
+    Attributes
+    ----------
+    name, inputs
+        As those of its `Node`.
+    layer : Layer
+        The layer.
+    is_image, is_input : bool
+        Whether its value is laid out as an image, and whether it is an input as well.
+    ways : tuple of (tuple or None)
+        Where a walk back goes from here: for each input its name, and whether it is an image; None where it leads to no
+        input of the graph.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    layer: Layer
+    is_image: bool
+    is_input: bool
+    ways: tuple[tuple[str, bool] | None, ...]
+
+
 @dataclass(frozen=True)
 class Explained:
     """The quantity of an output layer that is explained.
@@ -122,12 +146,15 @@ class Graph(nn.Module):
         #: For each input that is prepared the names of the layers that do so, see `innsight_py.spec.preparation`.
         self.preparation: dict[str, tuple[str, ...]] = {}
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
-        self._layer_of = dict(zip(self._by_name, self.all_layers(), strict=True))
+        # Torch's own ways to its modules take longer than a small layer does.
+        own = [layer for layer in self.layers if isinstance(layer, Layer)]
+        self._layer_of = dict(zip(self._by_name, own, strict=True))
         self._last_use = self._find_last_use()
         self._images = self._find_images()
         #: What the inner values are called in the user's model.
         self.places: dict[str, Place] = {}
         self._leads = self._find_leads()
+        self._steps = self._find_steps()
 
     # -- structure ----------------------------------------------------------------------------------------------
 
@@ -204,7 +231,7 @@ class Graph(nn.Module):
 
     def all_layers(self) -> Iterable[Layer]:
         """Return the layers in the order of their nodes."""
-        return (layer for layer in self.layers if isinstance(layer, Layer))
+        return self._layer_of.values()
 
     def _find_last_use(self) -> dict[str, int]:
         last = {source: i for i, node in enumerate(self.nodes) for source in node.inputs}
@@ -219,13 +246,20 @@ class Graph(nn.Module):
                 leads.add(node.name)
         return frozenset(leads)
 
+    def _find_steps(self) -> list[_Visit]:
+        """Find out what both walks ask at every layer."""
+        return [
+            _Visit(
+                node.name, node.inputs, self._layer_of[node.name], node.name in self._images, node.name in self.inputs,
+                tuple((source, source in self._images) if source in self._leads else None for source in node.inputs),
+            )
+            for node in self.nodes
+        ]  # fmt: skip
+
     def _find_images(self) -> frozenset[str]:
         """Find the values that layers which work on images take or give."""
         at = [node for node, layer in zip(self.nodes, self.all_layers(), strict=True) if layer.takes_images]
         return frozenset(name for node in at for name in (node.name, *node.inputs))
-
-    def _lay_out(self, name: str, x: Tensor) -> Tensor:
-        return lay_out(x) if name in self._images else x
 
     # -- forward ------------------------------------------------------------------------------------------------
 
@@ -252,7 +286,8 @@ class Graph(nn.Module):
 
     def lay_out(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Lay inputs out in memory as the model is quickest with them."""
-        return [self._lay_out(name, x) for name, x in zip((*self.inputs, *self.held), inputs, strict=True)]
+        names = (*self.inputs, *self.held) if self.held else self.inputs
+        return [lay_out(x) if name in self._images else x for name, x in zip(names, inputs, strict=True)]
 
     def trace(self, inputs: Sequence[Tensor], given: Trace | None = None, seen: Seen | None = None) -> Trace:
         """Run the model and keep all that the backward walk may need.
@@ -272,15 +307,15 @@ class Graph(nn.Module):
             inputs = [x.expand(rows, *x.shape[1:]) for x in inputs]
         values = dict(zip((*self.inputs, *self.held), self.lay_out(inputs), strict=True))
         records: dict[str, Record] = {}
-        for i, (node, layer) in enumerate(zip(self.nodes, self.all_layers(), strict=True)):
-            taken = [values[source] for source in node.inputs]
+        for i, (name, sources, layer, is_image, *_) in enumerate(self._steps):
+            taken = [values[source] for source in sources]
             if given is not None and isinstance(layer, Detach):
-                taken = [given.values[node.name].expand(len(inputs[0]), *layer.output_dim)]
-            record = layer.record(*taken)
-            records[node.name], values[node.name] = record, self._lay_out(node.name, record.output)
+                taken = [given.values[name].expand(len(inputs[0]), *layer.output_dim)]
+            record = records[name] = layer.record(*taken)
+            values[name] = lay_out(record.output) if is_image else record.output
             if seen is not None:
-                seen(node.name, layer, record)
-                for source in node.inputs:
+                seen(name, layer, record)
+                for source in sources:
                     if self._last_use[source] == i and source not in self.inputs:
                         values.pop(source, None)
         return Trace(records, values)
@@ -350,19 +385,20 @@ class Graph(nn.Module):
         arrived: dict[str, Tensor] = {what.node: seed}
         reached: dict[str, Tensor] = {}  # inputs that are the value of a layer as well
         for i in range(self._by_name[what.node], -1, -1):
-            node = self.nodes[i]
-            upper = arrived.pop(node.name, None)
+            name, _, layer, _, is_input, ways = self._steps[i]
+            upper = arrived.pop(name, None)
             if upper is None:
                 continue
-            start = what if node.name == what.node else None
-            if node.name in self.inputs and not (start is not None and start.at_preactivation):
-                reached[node.name] = upper
-            if self._leads.isdisjoint(node.inputs):
+            start = what if name == what.node else None
+            if is_input and not (start is not None and start.at_preactivation):
+                reached[name] = upper
+            if not any(ways):
                 continue
-            pieces = step(self.layer(node.name), upper, node.name, start)
-            for source, piece in zip(node.inputs, pieces, strict=True):
-                if piece is None or source not in self._leads:
+            for way, piece in zip(ways, step(layer, upper, name, start), strict=True):
+                if piece is None or way is None:
                     continue
-                piece = self._lay_out(source, piece)
+                source, is_image = way
+                if is_image:
+                    piece = lay_out(piece)
                 arrived[source] = arrived[source] + piece if source in arrived else piece
         return [reached.get(name, arrived.get(name)) for name in self.inputs]

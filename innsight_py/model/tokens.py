@@ -116,9 +116,10 @@ def sizes_of(graph: Graph) -> list[tuple[Looked, int]]:
 
 def _sizes(graph: Graph) -> list[tuple[Looked, int, bool]]:
     """Return embeddings with the numbers of their vectors, and whether they take the entries as they are."""
-    source = {node.name: node.inputs[0] for node in graph.nodes}
+    all_looked = looked_up(graph)
+    source = {node.name: node.inputs[0] for node in graph.nodes} if all_looked else {}
     found = []
-    for looked in looked_up(graph):
+    for looked in all_looked:
         before = source[looked.layer]
         while before in source and isinstance(graph.layer(before), Carrying | Cast):
             before = source[before]

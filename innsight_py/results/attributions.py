@@ -10,7 +10,7 @@ from torch import Tensor
 
 from innsight_py.inputs.described import Described, of_inputs
 from innsight_py.inputs.encoding import Groups
-from innsight_py.inputs.nodes import Node
+from innsight_py.inputs.nodes import Node, as_position
 from innsight_py.inputs.ports import make_ports
 
 #: For each output layer (None: not selected) and each input layer (None: does not reach the output) a tensor.
@@ -35,7 +35,7 @@ class Attributions:
         The selected nodes of each output layer, tuples where it has several axes; None for one that is not selected,
         or that has a target.
     target_idx, target_label : list of (list or None)
-        The node of each row of output layers that have a `target`; K is 1 there.
+        The node of each row of output layers that have a `target`, tuples where it has several axes; K is 1 there.
     data_names : list of str
         Names of the instances.
     channels_first : bool
@@ -70,7 +70,7 @@ class Attributions:
     explained_values: list[Tensor | None] | None = None
 
     #: For each output layer with a target the node of each row, its label, and a name for the nodes of all rows.
-    target_idx: Sequence[list[int] | None] = ()
+    target_idx: Sequence[list[Node] | None] = ()
     target_label: Sequence[list[str] | None] = ()
     targets: Sequence[str | None] = ()
     #: For each selected output layer the node with the largest output of each row, where it is known.
@@ -97,8 +97,9 @@ class Attributions:
         return self.data_names[row] if self.data_names else f"data_{row + 1}"
 
     def own_nodes(self, i: int) -> list[int] | None:
-        """Return the node of each row of output layer i; None where all rows have the same nodes."""
-        return self.target_idx[i] if self.target_idx else None
+        """Return the position of each row's node of output layer i; None where all rows have the same nodes."""
+        own = self.target_idx[i] if self.target_idx else None
+        return None if own is None else [as_position(node, self.described.outputs[i].dim) for node in own]
 
     def node_labels(self, i: int) -> list[list[str]]:
         """Return the labels of the K explained nodes of output layer i, of each row or, where all are alike, once."""

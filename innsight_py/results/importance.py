@@ -93,11 +93,18 @@ def _spreads(attributions: Attributions) -> list[np.ndarray] | None:
 
 
 def _whole(attributions: Attributions, i: int) -> np.ndarray:
-    """Tell for each row and node whether there is an answer for every feature of all inputs, ``(B, K)``."""
+    """Tell for each row and node whether there is an answer for every feature of all inputs, ``(B, K)``.
+
+    A gradient may be finite where the data, and so the prediction, are NaN: it means nothing.
+    """
     reached = [tensor for tensor in attributions.result[i] or () if tensor is not None]
     finite = [tensor.detach().isfinite().flatten(1, -2).all(1) for tensor in reached]
-    whole: np.ndarray = torch.stack(finite).all(0).cpu().numpy()
-    return whole
+    whole = torch.stack(finite).all(0).cpu()
+    predicted = None if attributions.preds is None else attributions.preds[i]
+    if predicted is not None and predicted.shape == whole.shape:
+        whole = whole & ~predicted.detach().cpu().isnan()
+    answered: np.ndarray = whole.numpy()
+    return answered
 
 
 def _explained(attributions: Attributions, i: int) -> Iterator[tuple[int, str, list[int]]]:
@@ -108,7 +115,8 @@ def _explained(attributions: Attributions, i: int) -> Iterator[tuple[int, str, l
             yield k, label, list(range(attributions.rows))
         return
     own = [label for (label,) in labels]
-    for label in dict.fromkeys(str(name) for name in attributions.described.output_names[i][0]):
+    axes = attributions.described.output_names[i]
+    for label in dict.fromkeys(own if len(axes) > 1 else (str(name) for name in axes[0])):
         rows = [row for row, other in enumerate(own) if other == label]
         if rows:
             yield 0, label, rows

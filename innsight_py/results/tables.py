@@ -235,8 +235,8 @@ def _nodes(attributions: Attributions, i: int) -> tuple[int, pd.Categorical]:
     """
     axes, own = attributions.described.outputs[i].names, attributions.own_nodes(i)
     if len(axes) > 1:
-        shown = attributions.output_label[i] or []
-        return -1, pd.Categorical(shown, categories=list(dict.fromkeys(shown)))
+        shown = (attributions.output_label[i] if own is None else attributions.target_label[i]) or []
+        return (-1 if own is None else 0), pd.Categorical(shown, categories=list(dict.fromkeys(shown)))
     nodes = (attributions.output_idx[i] or []) if own is None else own
     labels = pd.Categorical([str(axes[0][node]) for node in nodes if isinstance(node, int)], categories=levels(axes[0]))
     return (-1 if own is None else 0), labels

@@ -495,13 +495,16 @@ class Recurrent(LayerSpec):
     The first of the `inputs` is what a Dense layer makes of the data, ``(..., steps, gates * hidden)``. The others are
     those states before the first step that are no constants: `states` names them. `weight` and `bias` are those of the
     state. The gates have the order of PyTorch: input, forget, cell, output for "lstm"; reset, update, new for "gru".
+    "gru_reset_first" resets the state before its product with the weights of the new one, not that product. With
+    `blend` a GRU computes ``update * old + (1 - update) * new``, not ``new + update * (old - new)``, and its bias is a
+    layer of its own: rules of LRP see the difference.
     The output has the states of all steps, ``(..., steps, hidden)``; with `cells` those of the LSTM's cell are behind
     them, ``(..., steps, hidden + cell)``. `reverse` starts at the last step.
     """
 
     arity: ClassVar[int | None] = None
     type: Literal["Recurrent"]
-    cell: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
+    cell: Literal["lstm", "gru", "gru_reset_first", "rnn_tanh", "rnn_relu"]
     weight: Annotated[torch.Tensor, read_array(2, "(gates * hidden, hidden)")]
     bias: Vector | None = None
     projection: Annotated[torch.Tensor, read_array(2, "(projected, hidden)")] | None = None
@@ -510,6 +513,7 @@ class Recurrent(LayerSpec):
     states: tuple[Literal["hidden", "cell"], ...] = ()
     reverse: Flag = False
     cells: Flag = False
+    blend: Flag = False
 
     @field_validator("states", mode="before")
     @classmethod
@@ -518,7 +522,7 @@ class Recurrent(LayerSpec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recurrent:
-        gates = {"lstm": 4, "gru": 3}.get(self.cell, 1)
+        gates = {"lstm": 4, "gru": 3, "gru_reset_first": 3}.get(self.cell, 1)
         size, shown = divmod(len(self.weight), gates)[0], self.weight.shape[1]
         if size == 0 or len(self.weight) != gates * size:
             raise ValueError(f"key 'weight': expected {gates} gates of as many rows, got {len(self.weight)} rows.")
@@ -534,6 +538,8 @@ class Recurrent(LayerSpec):
             self.cells or self.projection is not None or self.cell_state is not None or "cell" in self.states
         ):
             raise ValueError(f"keys 'cells', 'projection', 'cell_state': only an LSTM has these, not '{self.cell}'.")
+        if self.blend and not self.cell.startswith("gru"):
+            raise ValueError(f"key 'blend': only a GRU blends its states, not '{self.cell}'.")
         if self.states not in ((), ("hidden",), ("cell",), ("hidden", "cell")):
             raise ValueError(f"key 'states': expected 'hidden', 'cell' or both in this order, got {self.states}.")
         if len(self.inputs) != 1 + len(self.states):

@@ -7,6 +7,7 @@ from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -257,3 +258,67 @@ def test_names_and_labels_that_are_whole_numbers():
     converter = Converter(nn.Linear(3, 2), input_dim=3, input_names=range(3), output_names=[10, 20])
     assert converter.input_names == [[["0", "1", "2"]]]
     assert converter.output_names == [[["10", "20"]]]
+
+
+@dataclass
+class Both:
+    first: Tensor
+    second: Tensor
+
+
+Named = namedtuple("Named", ["first", "second"])
+
+
+class Structured(nn.Module):
+    """Takes two tensors in a structure, and a number for each row."""
+
+    def __init__(self, take):
+        super().__init__()
+        self.take, self.head = take, nn.Linear(4, 2)
+
+    def forward(self, given, weight):
+        first, second = self.take(given)
+        return self.head(first * torch.sin(second)) * weight[:, None]
+
+
+def first_and_second(x):
+    return x.first, x.second
+
+
+STRUCTURES = {
+    "dataclass": (Both, first_and_second),
+    "named": (Named, first_and_second),
+    "dict": (lambda a, b: {"first": a, "second": b}, lambda x: (x["first"], x["second"])),
+    "deep": (lambda a, b: {"x": {"first": a}, "y": (b, "text")}, lambda x: (x["x"]["first"], x["y"][0])),
+    "tuple": (lambda a, b: (a, b), tuple),
+}
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_data_come_as_the_module_is_called(kind, by_name):
+    make, take = STRUCTURES[kind]
+    first, second, weight = torch.randn(3, 4), torch.randn(3, 4), torch.rand(3)
+    called = {"weight": weight, "given": make(first, second)} if by_name else (make(first, second), weight)
+    converter = Converter(Structured(take), example=called)
+    order = [2, 0, 1] if by_name else [0, 1, 2]
+    flat = [[first, second, weight[:, None]][i] for i in order]
+    result = run_deeplift(converter, called, x_ref=called)
+    assert max(float(x.abs().max()) for x in result.result[0]) == 0
+    found, expected = run_grad(converter, called).result[0], run_grad(converter, flat).result[0]
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+def test_a_structure_that_is_the_only_argument():
+    converter = Converter(lambda x: x.first * x.second, example=Both(torch.randn(2, 3), torch.randn(2, 3)))
+    assert converter.input_keys == ["x.first", "x.second"]
+    result = run_grad(converter, Both(torch.randn(4, 3), torch.randn(4, 3)))
+    assert result.get_result()["Input_1"].shape == (4, 3, 3)
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array, list, pd.Series])
+def test_numbers_that_are_one_a_row(make):
+    converter = Converter(lambda x, y: x * y**2, example=(torch.randn(5), torch.randn(5)))
+    result = run_grad(converter, (make([1.0, 2.0]), make([3.0, 4.0])))
+    np.testing.assert_allclose(result.get_result()["Input_2"].ravel(), [6.0, 16.0], rtol=1e-6)

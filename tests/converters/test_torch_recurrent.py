@@ -207,6 +207,30 @@ def test_rows_that_are_folded():
     same(*(run_lrp(c, x, rule_name="alpha_beta", dtype="double") for c in (loop, steps)))
 
 
+class StartedPatches(nn.Module):
+    """Cuts a series into pieces, each with constant first states of its own."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("h", torch.linspace(-1, 1, 12).double().reshape(1, 3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, _ = self.inner(x.reshape(-1, 2, FEATURES), self.h.repeat(1, len(x), 1))
+        return out[:, -1].reshape(len(x), -1)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_constant_states_of_rows_that_are_folded(kind):
+    made, x = module(kind), torch.cat([rows(3), rows(3, 1)[:, :1]], 1)
+    loop, steps = (
+        Converter(StartedPatches(inner), input_dim=(6, FEATURES), dtype="double") for inner in (made, Loops(made))
+    )
+    assert len(loops(loop)) == 1
+    same(*(run_grad(c, x, dtype="double") for c in (loop, steps)))
+    same(*(run_lrp(c, x, rule_name="epsilon", dtype="double") for c in (loop, steps)))
+
+
 def test_one_step_alone():
     for kind in ("LSTM", "GRU"):
         made = module(kind)

@@ -367,3 +367,10 @@ def test_a_method_explains_the_chosen_nodes(method, arguments, expected):
             torch.testing.assert_close(found.result[i][0][..., k], alone.result[i][0][..., 0], rtol=1e-12, atol=1e-14)
             if method is not ConnectionWeights:
                 torch.testing.assert_close(found.preds[i][:, k], conv.model(torch.tensor(x))[i][:, node])
+
+
+@pytest.mark.parametrize("label", [7, [7], np.array([7]), "7"])
+def test_labels_that_are_whole_numbers_are_taken_as_texts(label):
+    assert select_outputs(None, label, [(2,)], [[["5", "7"]]]).idx == ((1,),)
+    with pytest.raises(TypeError, match="'output_idx' takes the numbers"):
+        select_outputs(None, 1, [(2,)], [[["5", "7"]]])

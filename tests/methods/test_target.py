@@ -223,3 +223,43 @@ def test_a_plain_count_is_no_name(converter):
 def test_what_is_no_name(converter, names, said):
     with pytest.raises(ValueError, match=said):
         ip.run_grad(converter, X, data_names=names)
+
+
+def maps():
+    torch.manual_seed(5)
+    layers = nn.Conv2d(2, 3, 3, padding=1), nn.Tanh(), nn.Conv2d(3, 4, 1)
+    return ip.Converter(nn.Sequential(*layers), input_dim=(2, 4, 3)), torch.randn(2, 2, 4, 3)
+
+
+@pytest.mark.parametrize("run", [ip.run_deeplift, ip.run_grad, ip.run_lrp, ip.run_intgrad])
+@pytest.mark.parametrize("target", [
+    [(3, 2, 1), (0, 3, 2)], torch.tensor([[3, 2, 1], [0, 3, 2]]), [("C4", "H3", "W2"), (0, "H4", 2)],
+])  # fmt: skip
+def test_targets_of_an_output_with_several_axes_are_tuples(run, target):
+    converter, x = maps()
+    result = run(converter, x, target=target)
+    both = run(converter, x, output_idx=[(3, 2, 1), (0, 3, 2)])
+    np.testing.assert_allclose(result.get_result(), diagonal(both.get_result(), [0, 1]), atol=1e-7)
+    assert result.target_idx == [[(3, 2, 1), (0, 3, 2)]]
+    assert result.target_label == [["C4, H3, W2", "C1, H4, W3"]]
+    assert list(result.get_result("data.frame")["output_node"].unique()) == ["C4, H3, W2", "C1, H4, W3"]
+    assert list(result.summary(1)["output_node"]) == ["C4, H3, W2", "C1, H4, W3"]
+
+
+def test_one_target_of_an_output_with_several_axes_is_for_all_rows():
+    converter, x = maps()
+    result, other = ip.run_grad(converter, x, target=(1, 0, 2)), ip.run_grad(converter, x, output_idx=[(1, 0, 2)])
+    np.testing.assert_array_equal(result.get_result(), other.get_result())
+
+
+@pytest.mark.parametrize("target", ["predicted", 3, [], (4, 0, 0), [(0, 0), (1, 1)], [3, 1], [(0, 0, 0)]])
+def test_targets_that_are_no_node_of_several_axes(target):
+    converter, x = maps()
+    with pytest.raises(ValueError, match="Argument 'target'"):
+        ip.run_grad(converter, x, target=target)
+
+
+def test_labels_that_are_truth_values():
+    converter = ip.Converter(nn.Linear(3, 2), input_dim=3, output_names=["False", "True"])
+    result = ip.run_grad(converter, torch.ones(2, 3), target=np.array([True, False]))
+    assert result.target_label == [["True", "False"]]

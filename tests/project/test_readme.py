@@ -134,7 +134,7 @@ def test_all_extras_are_named():
 
 
 def test_speed(monkeypatch):
-    """The summary of the benchmarks is what `benchmarks/targets.py --readme` makes of the results."""
+    """The page of the benchmarks is what `benchmarks/page.py` makes of the results."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    targets = importlib.import_module("targets")
-    assert (ROOT / "benchmarks" / "results" / "README.md").read_text().startswith(targets.summary())
+    page = importlib.import_module("page")
+    assert (ROOT / "benchmarks" / "results" / "README.md").read_text() == page.page()

@@ -254,3 +254,13 @@ def test_what_a_walk_notes_is_what_a_walk_again_finds(monkeypatch):
             run_lrp(converter, x, output_idx=[1], verbose=False)
         texts.append(str(caught[0].message))
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("norm", [
+    lambda x: nn.functional.normalize(x, p=1, dim=-1),
+    lambda x: x / (x.abs().mean(1, keepdim=True) + 1e-12),
+    lambda x: (x / (x.abs().sum(1, keepdim=True) + 1e-12)).reshape(-1, 2, 3).flatten(1),
+], ids=["l1", "mean", "reshaped"])  # fmt: skip
+def test_a_product_that_explodes_at_the_end_of_the_model(norm):
+    with pytest.warns(UserWarning, match=r"(is missing|nearly cancel).*Multiply_Layer.*times larger"):
+        run_deeplift(Converter(Written(norm), input_dim=(6,)), torch.randn(3, 6))

@@ -1,0 +1,131 @@
+"""All benchmarks on a quiet machine, and the page about them: ``python benchmarks/everything.py`` or some parts of it.
+
+``python benchmarks/everything.py import conversion`` measures these parts alone; ``--list`` names all, with the minutes
+that each may take; ``--times 3`` gives them three times as many. What a part has written when its time is over counts;
+what it has not is "not measured" on the page, unless it was measured before on the same processor. Results of another
+processor are kept in ``results/machines/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import machine
+
+ROOT = Path(__file__).parents[1]
+RESULTS = machine.RESULTS
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part: what is run, for how many minutes at most, with how many threads, and whose machine is noted here."""
+
+    command: tuple[str, ...]
+    minutes: float
+    threads: int = 1
+    noted: str = ""
+
+    @property
+    def exists(self) -> bool:
+        """Whether its script is there."""
+        return (ROOT / self.command[0]).exists()
+
+
+def large(network: str, minutes: float) -> Part:
+    """Return the part of one large network."""
+    command = ("benchmarks/large.py", "--networks", network, "--rounds", "1")
+    return Part(command, minutes, noted="large")
+
+
+PARTS = {
+    "import": Part(("benchmarks/footprint.py", "--only", "import"), 1),
+    "rest": Part(("benchmarks/footprint.py", "--only", "rest"), 0.5),
+    "attention": Part(("benchmarks/footprint.py", "--only", "attention"), 1),
+    "ratios": Part(("benchmarks/run.py", "--ratios", "--seconds", "1.5"), 7, threads=2),
+    "conversion": Part(("-m", "benchmarks.conversion", "--runs", "1"), 2.5),
+    "warm": Part(("-m", "benchmarks.conversion", "--runs", "1", "--warm"), 2.5),
+    "recurrent": Part(("benchmarks/recurrent.py",), 1.5, noted="recurrent"),
+    "resnet50": large("resnet50", 1.5),
+    "vit": large("vit", 1.5),
+    "bert": large("bert", 1.5),
+    "datasets": Part(("benchmarks/datasets.py", "--write"), 1.5, threads=2, noted="datasets"),
+    "gpu": Part(("benchmarks/gpu.py", "--write"), 5),
+}
+
+
+def keep_other_machines() -> None:
+    """Put ratios of another processor into a folder of its own, where the table finds them."""
+    text = machine.known().get("ratios", "")
+    if not text or text.startswith(machine.processor()):
+        return
+    name = "".join(c if c.isalnum() else "_" for c in text.partition(",")[0]).strip("_").lower()
+    folder = RESULTS / "machines" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in RESULTS.glob("ratios_*.csv"):
+        shutil.copy(path, folder / path.name)
+    machine.note("ratios", text, folder)
+
+
+def measure(name: str, part: Part, times: float) -> str:
+    """Run a part, and say how it went."""
+    if not part.exists and part.command[0] != "-m":
+        return "there is no such script"
+    if name == "gpu" and not _card():
+        return "there is no card"
+    if part.noted and not machine.known().get(part.noted, machine.processor()).startswith(machine.processor()):
+        (RESULTS / f"{part.noted}.csv").unlink(missing_ok=True)  # another machine's
+    environment = os.environ | {"OMP_NUM_THREADS": str(part.threads), "KERAS_BACKEND": "torch"}
+    paths = [str(ROOT), str(ROOT / "benchmarks"), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    before = time.monotonic()
+    try:
+        limit = 60 * part.minutes * times
+        command = [sys.executable, *part.command]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=limit)  # noqa: S603
+        how = "measured"
+    except subprocess.TimeoutExpired:
+        how = "out of time"
+    except subprocess.CalledProcessError as error:
+        how = f"failed with code {error.returncode}"
+    if part.noted:
+        machine.note(part.noted, machine.describe())
+    return f"{how}, {time.monotonic() - before:.0f} s"
+
+
+def _card() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure parts, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="default: all")
+    parser.add_argument("--times", type=float, default=1.0, help="factor of the time of each part")
+    parser.add_argument("--list", action="store_true")
+    chosen = parser.parse_args(arguments)
+    if chosen.list:
+        print(*(f"{name:12} {part.minutes:4.1f} minutes" for name, part in PARTS.items()), sep="\n")
+        return
+    if not set(chosen.parts) <= set(PARTS):
+        parser.error(f"the parts are {', '.join(PARTS)}")
+    keep_other_machines()
+    how = {}
+    for name in chosen.parts or PARTS:
+        print(f"-- {name}", flush=True)
+        how[name] = measure(name, PARTS[name], chosen.times)
+    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "page.py")], cwd=ROOT, check=True)  # noqa: S603
+    print(*(f"{name:12} {text}" for name, text in how.items()), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
