@@ -95,7 +95,7 @@ def few_at_most(x: Tensor, limit: float) -> tuple[Tensor, ...] | None:
     block, within = (blocks[some[:, 0]] > limit).logical_not_().nonzero(as_tuple=True)
     rest = (flat[end:] > limit).logical_not_().nonzero()[:, 0]
     at = torch.cat([some[block, 0] * _BLOCK + within, rest + end])
-    axes = sorted(range(x.dim()), key=lambda axis: (-x.stride(axis), -x.shape[axis]))
+    axes = sorted(range(x.dim()), key=lambda axis: (-x.stride()[axis], -x.shape[axis]))
     index: list[Tensor] = [at] * x.dim()
     for axis in reversed(axes):
         index[axis], at = at % x.shape[axis], at // x.shape[axis]
