@@ -14,6 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 from innsight_py._checks import describe, suggestion
 from innsight_py.functions.elementwise import is_positive
 
+_relu_backward = torch.ops.aten.threshold_backward.default
+
 
 @dataclass(frozen=True)
 class _Kind:
@@ -229,7 +231,7 @@ class Activation:
         if self.is_linear:
             return g
         if self.name == "relu":
-            return torch.ops.aten.threshold_backward(g, y, 0)  # type: ignore[no-any-return]
+            return _relu_backward(g, y, 0)  # type: ignore[no-any-return]
         if self.is_elementwise:
             return g * derivative()
         axis = self.params["dim"]

@@ -37,6 +37,18 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
     return all(map(all_finite, tensors))
 
 
+def largest_magnitude(x: Tensor) -> float:
+    """Return the largest magnitude of all entries; NaN if there is one.
+
+    Examples
+    --------
+    >>> largest_magnitude(torch.tensor([1.0, -2.0]))
+    2.0
+    """
+    low, high = torch.aminmax(x)
+    return max(-low.item(), high.item())
+
+
 def none_below_zero(x: Tensor) -> bool:
     """Tell whether all entries are at least 0; a NaN is not.
 

@@ -75,15 +75,15 @@ class Linear(Layer):
 
         No part is got by subtraction: a share can be as large as 1/stabilizer, and would drown the rest.
         """
-        table, key = rule.table(), rule.key
+        (table, pulls, _), key = rule.pulls, rule.key
         sent: list[Tensor | None] = []
         for i, side in enumerate(table.sides):
             share = at.once(f"{key} {i}", lambda i=i: self._share(at, rule, table, i))  # type: ignore[misc]
             sent.append(None if share is None else r / share if side.factor is None else share * r)
         relevance: Tensor | None = None
-        for part in dict.fromkeys(term.input for term in table.terms):
+        for part, terms in pulls:
             x = self._input_part(part, at)
-            pulled = None if x is None else self._pulled([t for t in table.terms if t.input == part], sent, at)
+            pulled = None if x is None else self._pulled(terms, sent, at)
             if x is None:
                 continue
             if relevance is None:
@@ -106,23 +106,21 @@ class Linear(Layer):
 
     def _share(self, at: Record, rule: Shares, table: Table, i: int) -> Tensor | None:
         """Return the denominators of a side; or, with a factor, the share of each output; None where nothing goes."""
-        side, terms = table.sides[i], table.of_side(i)
+        side = table.sides[i]
         if rule.bias == "zero":
             side = side._replace(bias=None)
-        z = self._denominator(at, side, terms)
+        z = at.preactivation if rule.pulls[2][i] else self._denominator(at, side, table.of_side(i))
         if z is None:
             return None
         z = rule.stabilize(z, side)
         if side.factor is None:
             return z
-        share = side.factor / z
+        share = z.reciprocal().mul_(side.factor)  # what torch makes of a quotient of a number
         return share.mul_(torch.sign(at.preactivation) == side.gate) if side.gate else share
 
     def _denominator(self, at: Record, side: Side, terms: Sequence[Term]) -> Tensor | None:
         bias = None if side.bias is None else self.bias_part(side.bias)
-        if [(t.input, t.weight, side.bias) for t in terms] == [(WHOLE, WHOLE, WHOLE)] or (
-            [(t.input, t.weight) for t in terms] == [(WHOLE, WHOLE)] and self.bias_part(WHOLE) is None
-        ):
+        if [(t.input, t.weight) for t in terms] == [(WHOLE, WHOLE)] and self.bias_part(WHOLE) is None:
             return at.preactivation
         z: Tensor | None = None
         for term in terms:
@@ -135,7 +133,9 @@ class Linear(Layer):
     def _input_part(self, part: Part, at: Record) -> Tensor | None:
         """Return a part of the input; None for one that is 0 everywhere."""
         (x,) = at.inputs
-        if part in (ABOVE, BELOW):
+        if part is WHOLE:
+            return x
+        if part is ABOVE or part is BELOW:
             return at.once("signed input", lambda: _signed_input(x))[0 if part is ABOVE else 1]
         return part.of(x[:1] if part is ONES else x)
 

@@ -16,7 +16,7 @@ from innsight_py.methods.base import InterpretingMethod, has_rows, random_source
 from innsight_py.methods.walk import Walk
 from innsight_py.model.converter import Converter
 from innsight_py.model.graph import Explained, Graph, Step, Trace
-from innsight_py.results.completeness import quick_gaps, warn_if_incomplete, worst_entry
+from innsight_py.results.completeness import clearly_complete, quick_gaps, warn_if_incomplete, worst_entry
 
 
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
@@ -75,6 +75,8 @@ class _Rescaling(InterpretingMethod):
             return
         # Reveal-cancel divides by differences that are nearly 0, as R does; its contributions are known to cancel.
         gaps = quick_gaps(self)
+        if clearly_complete(self, gaps, alarm.ROUNDING[self.dtype], alarm.DOUBTFUL):
+            return
         complete = not warn_if_incomplete(self, self.losses or [rounding], gaps)
         if complete and self.rule_name == "rescale" and self.layer is None:
             self._warn_of_amplified(walk, reference, rounding, gaps)

@@ -20,9 +20,9 @@ from innsight_py.layers.arithmetic import Product
 from innsight_py.layers.base import UnsupportedLayerError
 from innsight_py.layers.cast import Detach
 from innsight_py.methods import lrp_alarm
-from innsight_py.methods.base import InterpretingMethod
+from innsight_py.methods.base import InterpretingMethod, cut
 from innsight_py.methods.walk import Walk
-from innsight_py.model.assignment import Assigned, assign, in_section
+from innsight_py.model.assignment import Assigned, assign, assigned_once, in_section
 from innsight_py.model.converter import Converter
 from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.model.rule_names import Chosen, read_params, read_rules
@@ -157,7 +157,7 @@ class LRP(InterpretingMethod):
             grown: lrp_alarm.Grown = {}
             notes = walk.pairs == 1 and walk.model.sizes.trace >= lrp_alarm.NOTED
             for rows in walk.row_chunks(walk.rows):
-                trace = walk.model.trace([x[rows] for x in inputs])
+                trace = walk.model.trace([cut(x, rows) for x in inputs])
                 outside |= _outside(trace, self._rules)
                 try:
                     self._distribute(walk, trace, rows, grown if notes else None)
@@ -181,7 +181,8 @@ class LRP(InterpretingMethod):
         step = _lrp_step(trace, self._rules)
         step = step if grown is None else lrp_alarm.noting(step, grown)
         for i, nodes, pieces in walk.back(step, rows, count, count, start, trace):
-            joined = _joined(walk.model, walk.what[i].node)
+            missing = any(piece is None for piece in pieces)
+            joined = _joined(walk.model, walk.what[i].node) if missing else set()
             for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
                 if piece is not None:
                     walk.put(i, j, nodes, rows, piece)
@@ -208,7 +209,7 @@ class LRP(InterpretingMethod):
         """Return the rule of each layer that is walked: that which it has in the whole model."""
         section = self._model
         if not isinstance(section, Section):
-            return assign(section, chosen, self.winner_takes_all, self.channels_first)
+            return assigned_once(section, chosen, self.winner_takes_all, self.channels_first)
         known = {node.name for node in self._base.tail.nodes}
         inside = all(parent in known for parent, _ in section.parents.values())
         assigned = assign(self._base.tail if inside else self._base, chosen, self.winner_takes_all, self.channels_first)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from innsight_py.functions.elementwise import largest_magnitude
 from innsight_py.functions.lrp import Shares
 from innsight_py.functions.lrp_weightless import Taylor
 from innsight_py.inputs.nodes import as_position
@@ -42,10 +43,13 @@ def exploded(attributions: Attributions) -> Place | None:
     for i, goal in enumerate(attributions.decomp_goal or ()):
         if goal is None:
             continue
-        explained = float(goal.abs().nan_to_num(0.0, 0.0).max())
         relevances = [x for x in attributions.result[i] or () if x is not None and x.numel()]
         if not relevances:
             continue
+        explained = largest_magnitude(goal)
+        if math.isfinite(explained) and all(largest_magnitude(x) <= EXPLODED * explained for x in relevances):
+            continue
+        explained = float(goal.abs().nan_to_num(0.0, 0.0).max())
         largest = torch.stack([_magnitudes(x) for x in relevances]).amax(0)
         worst = float(largest.max())
         if not math.isfinite(worst):  # a NaN or an infinity hides the other relevances of its row and node

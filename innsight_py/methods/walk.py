@@ -250,6 +250,8 @@ class Walk:
         if i in self._targets:
             return values.gather(1, self._targets[i][rows].unsqueeze(1))
         nodes = self.selection.idx[i] or ()
+        if nodes == tuple(range(values.shape[1])):
+            return values.clone(memory_format=torch.contiguous_format)
         if nodes and nodes[-1] - nodes[0] == len(nodes) - 1 and all(map(int.__lt__, nodes, nodes[1:])):
             return values.narrow(1, nodes[0], len(nodes)).clone(memory_format=torch.contiguous_format)
         return values[:, list(nodes)]
