@@ -169,9 +169,11 @@ def _first_difference(reading: Reading, spec: ModelSpec, model: ConvertedModel, 
         rows = [x[i : i + 1] for x in inputs]
         expected = reading.run([x.clone() for x in rows])
         if any(value.dim() < 2 for value in expected):
+            whole = [k for k, value in enumerate(expected) if value.dim() > 1]
+            choice = f" Or leave it out: Converter(..., output={whole[0]})." if whole else ""
             return (
                 "the module returns a single number for all rows together. Let it return one for each row, (B,), or "
-                "for each node, (B, nodes)."
+                f"for each node, (B, nodes).{choice}"
             )
         several = next((len(value) for value in expected if len(value) != 1), None)
         if several is not None:
