@@ -248,6 +248,16 @@ class Activation:
             out = self(leaf)
             return torch.stack([torch.autograd.grad(out, leaf, row.expand_as(out), retain_graph=True)[0] for row in g])
 
+    @property
+    def vjp_needs(self) -> tuple[bool, bool]:
+        """Whether `vjp` looks at the input, and at the output."""
+        if self.is_linear:
+            return False, False
+        if self.name == "relu" or self.name in ("softmax", "log_softmax", "sparsemax"):
+            return False, True
+        # What has no derivative written out is differentiated by autograd, from the input.
+        return True, self._kind.derivative is not None
+
     def __repr__(self) -> str:
         changed = {key: value for key, value in self.params.items() if value != self._kind.params[key]}
         return f"Activation('{self.name}'{f', {changed}' if changed else ''})"

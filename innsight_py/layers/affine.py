@@ -12,7 +12,7 @@ from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor, reveal_
 from innsight_py.functions.elementwise import none_below_zero
 from innsight_py.functions.lrp import ABOVE, BELOW, BIASES, ONES, WHOLE, Part, Rule, Shares, Side, Table, Term, Weighted
 from innsight_py.functions.lrp_rules import Simple
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import ALL, NOTHING, Layer, Needs, Record
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
@@ -188,6 +188,10 @@ class Affine(Linear):
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [self.transpose(g, self.weight)]
 
+    @property
+    def gradient_needs(self) -> Needs:
+        return self.activation_needs
+
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)
 
@@ -233,16 +237,29 @@ class Affine(Linear):
         if skip_activation or self.activation.is_linear:
             return self.pullback(m, at)
         if rule.name == "rescale":
-            factor = at.once_with(
-                ref,
-                "rescale",
-                lambda: rescale_factor(self.activation, at.preactivation, ref.preactivation, at.output, ref.output),
-            )
-            return self.pullback(m * factor, at)
+            return self.pullback(m * self._rescaling(at, ref), at)
         dx = at.inputs[0] - ref.inputs[0]
         weights = at.once("signed weight", self.signed_weight)
         above, below = at.once_with(ref, "reveal cancel", lambda: self._reveal_cancel(dx, at, ref, weights))
         return [self._signed_pullback(m * above, m * below, dx, weights)]
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        if self.activation.is_linear:
+            return NOTHING
+        return Needs(inputs=False) if rule.name == "rescale" else ALL
+
+    def deeplift_early(self, at: Record, ref: Record, rule: DeepLiftRule) -> bool:
+        early = rule.name == "rescale" and not self.activation.is_linear
+        if early:
+            self._rescaling(at, ref)
+        return early
+
+    def _rescaling(self, at: Record, ref: Record) -> Tensor:
+        return at.once_with(
+            ref,
+            "rescale",
+            lambda: rescale_factor(self.activation, at.preactivation, ref.preactivation, at.output, ref.output),
+        )
 
     def _reveal_cancel(self, dx: Tensor, at: Record, ref: Record, weights: SignedWeight) -> tuple[Tensor, Tensor]:
         parts = self.signed_parts(dx, weights, with_bias=False)
