@@ -31,8 +31,8 @@ from torch import nn
 from innsight_py import Converter, explain_dataset, run_deeplift
 
 FEATURES = 20
-#: Rows that are made together, and that the method in memory is timed with.
-DRAWN, IN_MEMORY = 100_000, 1_000_000
+#: Rows that are made together, as many as files give, and that the method in memory is timed with.
+DRAWN, IN_MEMORY = 16_384, 1_000_000
 RESULTS = Path(__file__).parent / "results" / "datasets.json"
 
 

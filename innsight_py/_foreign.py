@@ -41,13 +41,12 @@ _OF_CONVERTER = ("input_dim", "input_names", "output_names", "device")
 _INSTEAD = {
     "return_convergence_delta": "every result has it, as 'result.residual'",
     "return_delta": "every result has it, as 'result.residual'",
-    "additional_forward_args": "wrap the module in one that takes the explained inputs alone",
-    "feature_mask": "features are explained one by one; add up the attributions of a group",
+    "additional_forward_args": "name these inputs in Converter(..., example=..., fixed=[...]), and give them with the "
+    "data",
+    "feature_mask": "features are explained one by one; Converter has 'group_columns' for the columns of a table",
     "layer": "the inputs of the model are explained; for those of a layer convert the part of the model behind it",
-    "attribute_to_layer_input": "the inputs of the model are explained; for those of a layer convert the part of the "
-    "model behind it",
-    "attribute_to_neuron_input": "the inputs of the model are explained; for those of a layer convert the part of the "
-    "model behind it",
+    "attribute_to_layer_input": "the value of a layer is explained; for its input name the layer before it",
+    "attribute_to_neuron_input": "the value of a layer is explained; for its input name the layer before it",
     "nt_type": "SmoothGrad is the mean over noisy inputs; there is no other kind",
     "cmap": "change the picture: 'result.plot().figure'",
     "figsize": "change the picture: 'result.plot().figure.set_size_inches(...)'",
@@ -70,6 +69,8 @@ def what_it_is_here(name: str, known: Sequence[str]) -> str | None:
     "it is called 'x_ref' here"
     >>> what_it_is_here("anything", ["data", "x_ref"])
     """
+    if name == "target" and "data_idx" in known:
+        return "give it to the method, run_deeplift(converter, data, target=...): pictures show what was explained"
     if name in _INSTEAD:
         return _INSTEAD[name]
     ours = _BY_NAME.get(name, (name,))

@@ -188,8 +188,9 @@ def gather(folder: Folder, form: Form) -> Statistics:
     if (found.rows, found.errors) == (rows, errors):
         return found
     found = Statistics(form)
+    size = (folder.manifest or {}).get("rows_per_part", 0)
     for number in parts:
-        found.add(from_table(folder.read_part(number), form))
+        found.add(from_table(folder.read_part(number), form), number * size)
     return found
 
 

@@ -7,8 +7,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,11 +43,17 @@ class Part:
     errors: int
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class Folder:
     """The folder that a job writes into."""
 
     path: Path
+    #: Called when all is written, before a disk is waited for.
+    waits: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
 
     def part(self, number: int) -> Path:
         """Return the path of a part."""
@@ -202,6 +208,7 @@ class Folder:
             with open(unfinished, "wb") as file:
                 yield file
                 file.flush()
+                self.waits()
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
         except BaseException as error:

@@ -52,12 +52,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Explained:
-    """The lines of a part before they are written, and those of them that are not counted yet."""
+    """The lines of a part before they are written, and those not counted yet, with the number of the first row."""
 
     unit: Unit
     rows: int
     blocks: Sequence[Block]
-    counted: Sequence[Block]
+    counted: Sequence[tuple[int, Block]]
 
 
 @dataclass(frozen=True)
@@ -120,22 +120,22 @@ class Job:
             explainer.batch_size = min(explainer.batch_size, unit.batch_size)
         if unit.again:
             return self._again(unit, table)
-        blocks, at = [], 0
+        blocks, at = list[tuple[int, Block]](), 0
         while at < len(table):
             if self.stop is not None and self.stop.is_set():
                 raise Stopped
             some = table.slice(at, explainer.batch_size)
-            blocks.append(explainer.block(some, unit.start + at))
+            blocks.append((unit.start + at, explainer.block(some, unit.start + at)))
             at += len(some)
-        return Explained(unit, len(table), blocks, blocks)
+        return Explained(unit, len(table), [block for _, block in blocks], blocks)
 
     def finish(self, done: Explained) -> Receipt:
         """Count what was explained, and write it."""
         import pyarrow as pa
 
         explainer, counted = self.explainer, Statistics(self.explainer.form)
-        for block in done.counted:
-            counted.add(block)
+        for first, block in done.counted:
+            counted.add(block, first)
         if done.unit.again:
             counted.rows, counted.errors = 0, -counted.rows
         errors = [str(error) for block in done.blocks for error in block.errors[~block.good]]
@@ -156,7 +156,7 @@ class Job:
             own = self.explainer.block(table.slice(int(row), 1), unit.start + int(row))
             parts.append((np.full(len(own), row), own))
             if own.good.all():
-                counted.append(own)
+                counted.append((unit.start + int(row), own))
         order = np.concatenate([rows for rows, _ in parts])
         whole = joined([block for _, block in parts if len(block)]).take(np.argsort(order, kind="stable"))
         return Explained(unit, len(table), [whole], counted)

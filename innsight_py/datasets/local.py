@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import replace
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from innsight_py.datasets.job import Job, Receipt, Unit
 MOST_DEATHS = 3
 #: So many parts are made at once by the threads of one process, since each takes memory.
 MOST_PARTS = 4
+#: So many more wait for their turn or for the disk.
+WAITING = 2
 #: The job of this worker process.
 _job: list[Job] = []
 
@@ -58,13 +61,13 @@ def _in_threads(job: Job, units: Iterator[Unit], threads: int) -> Iterator[Recei
     Rows are read here, a part ahead. Receipts come in the order of the parts.
     """
     count, stop, running = min(threads, MOST_PARTS), Event(), deque[Future[Receipt]]()
-    job, pool = replace(job, stop=stop), ThreadPoolExecutor(count)
+    job, pool, turns = replace(job, stop=stop), ThreadPoolExecutor(count + WAITING), Semaphore(count)
     try:
         torch.set_num_threads(max(1, threads // count))
         with job.explainer.listening():
             for unit in units:
-                running.append(pool.submit(job.do, job.with_rows(unit)))
-                if len(running) > count:
+                running.append(pool.submit(_in_turn, job, job.with_rows(unit), turns))
+                if len(running) >= count + WAITING:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
@@ -72,6 +75,15 @@ def _in_threads(job: Job, units: Iterator[Unit], threads: int) -> Iterator[Recei
         stop.set()
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _in_turn(job: Job, unit: Unit, turns: Semaphore) -> Receipt:
+    """Make a part when it is its turn, and let the next one begin while the disk is waited for."""
+    with ExitStack() as stack:
+        stack.enter_context(turns)
+        waits = stack.pop_all().close
+        stack.callback(waits)
+        return replace(job, folder=replace(job.folder, waits=waits)).do(unit)
 
 
 def _in_processes(job: Job, units: Iterator[Unit], workers: int, gpus_per_worker: float) -> Iterator[Receipt]:

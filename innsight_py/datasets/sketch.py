@@ -58,8 +58,8 @@ class Sketch:
         """Tell whether a sketch of this many places has an acceptable size."""
         return 2 * places * BINS * 8 <= MOST_BYTES
 
-    def add(self, values: np.ndarray) -> None:
-        """Count values ``(n, places)``; NaN and infinite ones are left out."""
+    def add(self, values: np.ndarray, weight: int = 1) -> None:
+        """Count values ``(n, places)``, each `weight` times; NaN and infinite ones are left out."""
         if not len(values):
             return
         lines = np.ascontiguousarray(values.T)  # a line for each place: sums over lines are much quicker
@@ -77,13 +77,13 @@ class Sketch:
         cells, shift = _cells(lines.dtype.name, self.top or 0), kind(fraction - BITS)
         if lines.shape[1] >= len(cells):  # to count first, and then to tell what was counted, is quicker
             for counts, line in zip(self.counts, lines, strict=True):
-                _fold(counts, np.bincount(line.view(kind) >> shift, minlength=len(cells)), cells)
+                _fold(counts, weight * np.bincount(line.view(kind) >> shift, minlength=len(cells)), cells)
         else:
             at = cells.take(lines.view(kind) >> shift)
             at += np.arange(self.places, dtype=np.int32)[:, None] * np.int32(2 * BINS + 1)
-            self.counts += np.bincount(at.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
+            self.counts += weight * np.bincount(at.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
         if known is not None:
-            self.counts[:, BINS] -= (~known).sum(1)
+            self.counts[:, BINS] -= weight * (~known).sum(1)
 
     def _raise(self, top: int) -> None:
         """Move the bins so that `top` is the last; what falls below the first one joins it."""

@@ -240,10 +240,8 @@ def find_source(source: Any, texts: Sequence[str] = ()) -> Source:
         return Rows(pa.Table.from_batches([source]))
     if isinstance(source, pa.RecordBatchReader):
         return Batches(source, source.schema)
-    if hasattr(source, "with_format") and hasattr(source, "__getitem__"):
-        return Rows(source.with_format("arrow"), hugging_face=True)
     if hasattr(source, "with_format"):
-        return Batches(source.with_format("arrow").iter(batch_size=READ_ROWS))
+        return _of_hugging_face(source)
     if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__dataframe__"):
         return Rows(_table(source))
     if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
@@ -252,6 +250,19 @@ def find_source(source: Any, texts: Sequence[str] = ()) -> Source:
         f"Argument 'source': expected paths of files, a data set of pyarrow or Hugging Face, a table, or an "
         f"iterator of batches, got {describe(source)}."
     )
+
+
+def _of_hugging_face(data: Any) -> Source:
+    """Tell a data set, whose rows can be read again, from one that is streamed, and both from their splits."""
+    if isinstance(data, Mapping):
+        raise TypeError(
+            f"Argument 'source': these are {len(data)} splits of a data set of Hugging Face "
+            f"({', '.join(map(repr, data))}). Choose one: source=data[{next(iter(data), 'train')!r}]."
+        )
+    data = data.with_format("arrow")
+    if hasattr(data, "__len__"):
+        return Rows(data, hugging_face=True)
+    return Batches(data.iter(batch_size=READ_ROWS))
 
 
 def _table(batch: Any) -> Table:

@@ -16,6 +16,8 @@ from innsight_py.datasets.sketch import MOST_BYTES, Sketch
 
 #: What is written down: 2 has other bins of quantiles than 1.
 VERSION = 2
+#: Of the first so many rows all are counted for quantiles; of the others one in so many, which counts for them.
+ALL_OF, ONE_OF = 2**20, 8
 #: An output layer, one of its nodes, an input.
 Key = tuple[int, int, int]
 
@@ -49,8 +51,9 @@ class Statistics:
         port = self.form.inputs[j]
         return math.prod(port.dim[1:] if port.has_channels else port.dim)
 
-    def add(self, block: Block) -> None:
-        """Add the lines of some rows."""
+    def add(self, block: Block, first: int = 0) -> None:
+        """Add the lines of some rows, whose numbers begin with `first`."""
+        samples = _samples(block, self.form, first) if self.sketched else []
         wrong = int((~block.good).sum())
         self.errors += wrong
         self.rows += wrong + (len(block) - wrong) // max(1, self.form.lines)
@@ -72,8 +75,9 @@ class Statistics:
                 known = residual[np.isfinite(residual)]
                 if len(known):
                     self.residuals[key] = max(self.residuals.get(key, 0.0), float(known.max()))
-                if self.sketched:
-                    self.sketches.setdefault(key, Sketch(values.shape[1])).add(values)
+                for chosen, weight in samples:
+                    sketch = self.sketches.setdefault(key, Sketch(values.shape[1]))
+                    sketch.add(values if chosen is None else values[chosen[lines]], weight)
 
     def _over_channels(self, values: np.ndarray, j: int) -> np.ndarray:
         lines = values.reshape(len(values), *self.form.dim(j))
@@ -155,6 +159,31 @@ def _groups(block: Block, form: Form) -> Iterator[tuple[int, int, Any]]:
         of_layer = block.layers == i
         for node in np.unique(block.nodes[of_layer]):
             yield int(i), int(node), of_layer & (block.nodes == node)
+
+
+def _samples(block: Block, form: Form, first: int) -> list[tuple[np.ndarray | None, int]]:
+    """Say which lines quantiles are taken of, and how much each counts: of many rows one in `ONE_OF`.
+
+    Which rows these are depends on their numbers alone.
+    """
+    good = block.good
+    if form.lines == 1 or not len(block):
+        rows = first + np.arange(len(block))
+    else:
+        rows = first + (np.cumsum(np.where(good, 1, form.lines)) - 1) // form.lines
+    if not len(block) or rows[-1] < ALL_OF:
+        return [(None, 1)]
+    few = rows < ALL_OF
+    drawn = ~few & (rows % ONE_OF == _mixed(rows // ONE_OF) % ONE_OF)
+    return [(few, 1), (drawn, ONE_OF)] if few.any() else [(drawn, ONE_OF)]
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """Make whole numbers of others that look drawn: the end of splitmix64."""
+    x = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return (x >> np.uint64(33)).astype(np.int64)
 
 
 def _summed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

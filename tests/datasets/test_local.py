@@ -223,6 +223,51 @@ def test_data_sets_like_those_of_hugging_face(tmp_path):
     assert_plain_answer(explained, NAMES[:50], run_grad(converter, X[:50], output_idx=1))
 
 
+class Streamed:
+    """A streamed data set as Hugging Face's are: of no known length, a column for a name, batches in a format."""
+
+    def __init__(self, table, kind=None):
+        self.table, self.kind = table, kind
+
+    def __getitem__(self, name):
+        return self.table[name]
+
+    def __iter__(self):
+        return iter(self.table.to_pylist())
+
+    def with_format(self, kind):
+        return Streamed(self.table, kind)
+
+    def iter(self, batch_size):
+        assert self.kind == "arrow"
+        return (self.table.slice(at, 13) for at in range(0, len(self.table), 13))
+
+
+def streamed(table):
+    return pytest.importorskip("datasets.arrow_dataset").Dataset(table).to_iterable_dataset(num_shards=3)
+
+
+@pytest.mark.parametrize("stream", [Streamed, streamed])
+def test_data_sets_that_hugging_face_streams(stream, tmp_path):
+    """They are read once, and a run that goes on reads past what is done."""
+    call = {"method": "grad", "id_column": "claim_id", "output_idx": 1, "rows_per_part": 20}
+    plain = run_grad(table_model(), X[:50], output_idx=1)
+    explained = explain_dataset(table_model(), stream(claims(X[:50])), tmp_path / "out", **call)
+    assert_plain_answer(explained, NAMES[:50], plain)
+    (tmp_path / "out" / "part-00000001.parquet").unlink()
+    again = explain_dataset(table_model(), stream(claims(X[:50])), tmp_path / "out", **call)
+    assert_plain_answer(again, NAMES[:50], plain)
+
+
+def test_splits_of_hugging_face_are_chosen_from(tmp_path):
+    class Splits(dict):
+        def with_format(self, kind):
+            return self
+
+    with pytest.raises(TypeError, match=r"these are 2 splits .*Choose one: source=data\['train'\]"):
+        explain_dataset(table_model(), Splits(train=claims(X), test=claims(X)), tmp_path / "out")
+
+
 def test_files_of_models_and_manifests(source, tmp_path):
     table_model().save(tmp_path / "model.safetensors")
     explained = explain_dataset(tmp_path / "model.safetensors", source, tmp_path / "out", method="grad", output_idx=0)

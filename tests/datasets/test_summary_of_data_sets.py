@@ -47,6 +47,38 @@ def test_what_was_not_written_down_is_read_from_the_parts(tmp_path):
     np.testing.assert_allclose(before["mean_abs"], after["mean_abs"], rtol=1e-9)
 
 
+def test_of_many_rows_some_are_taken_for_quantiles(tmp_path, monkeypatch):
+    """Which ones depends on their numbers alone; sums and means are of all rows."""
+    from innsight_py.datasets import statistics
+
+    monkeypatch.setattr(statistics, "ALL_OF", 130)
+    x = rows(6000)
+    call = {"id_column": "claim_id", "output_idx": [0, 2]}
+    explained = explain_dataset(table_model(), claims(x), tmp_path / "out", rows_per_part=1000, **call)
+    other = explain_dataset(table_model(), claims(x), tmp_path / "other", rows_per_part=701, batch_size=90, **call)
+    sketches = [one.summary()._statistics.sketches for one in (explained, other)]
+    for key, sketch in sketches[0].items():
+        assert 5500 <= sketch.total[0] <= 6500  # of 130 rows, and 8 times of an eighth of the others
+        assert (sketch.total - 130).tolist() == [sketch.total[0] - 130] * 4
+        assert sketch.counts.max() >= 8
+        moved = np.abs(sketch.counts - sketches[1][key].counts).sum()
+        assert moved <= 0.05 * sketch.total.sum()  # the last digits of a value may say another bin
+    frames = [one.summary().to_frame().set_index(["output_node", "feature"]) for one in (explained, other)]
+    np.testing.assert_allclose(frames[0]["mean_abs"], frames[1]["mean_abs"], rtol=1e-5)
+    plain = run_deeplift(table_model(), x, output_idx=[0, 2])
+    for k, node in enumerate(("low", "high")):
+        for n, name in enumerate(("age", "income", "dose", "site")):
+            values = np.sort(plain.get_result()[:, n, k])
+            found = frames[0].loc[(node, name)]
+            assert found["mean_abs"] == pytest.approx(np.abs(values).mean(), rel=1e-5)
+            for column, level in (("q25", 0.25), ("median", 0.5), ("q75", 0.75)):
+                rank = np.searchsorted(values, found[column]) / len(values)
+                assert abs(rank - level) < 0.08
+    (tmp_path / "out" / "summary.npz").unlink()
+    again = load_explanations(tmp_path / "out").summary()._statistics.sketches
+    assert all((again[key].counts == sketch.counts).all() for key, sketch in sketches[0].items())
+
+
 def test_global_pictures(tmp_path):
     """The boxes are those of the plain result, within the accuracy of the quantiles."""
     explained = explain_dataset(table_model(), claims(X), tmp_path / "out", output_idx=[0, 2])
