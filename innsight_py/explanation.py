@@ -16,6 +16,7 @@ from innsight_py.results.completeness import Residual, residual_of
 from innsight_py.results.exchange import as_captum, as_shap
 from innsight_py.results.importance import most_important
 from innsight_py.results.tables import ResultType, present
+from innsight_py.results.targeted import of_target
 
 
 class Explanation(Pictures):
@@ -87,17 +88,17 @@ class Explanation(Pictures):
         return np.asarray(values, dtype)
 
     @overload
-    def get_result(self, type: Literal["array"] = "array") -> np.ndarray | Any: ...
+    def get_result(self, type: Literal["array"] = "array", *, target: Any = None) -> np.ndarray | Any: ...
     @overload
-    def get_result(self, type: Literal["torch_tensor"]) -> Tensor | Any: ...
+    def get_result(self, type: Literal["torch_tensor"], *, target: Any = None) -> Tensor | Any: ...
     @overload
-    def get_result(self, type: Literal["data.frame", "wide"]) -> pd.DataFrame: ...
+    def get_result(self, type: Literal["data.frame", "wide"], *, target: Any = None) -> pd.DataFrame: ...
     @overload
-    def get_result(self, type: ResultType) -> Any: ...
+    def get_result(self, type: ResultType, *, target: Any = None) -> Any: ...
 
     @in_neutral_state
     @explained
-    def get_result(self, type: ResultType = "array") -> Any:  # noqa: A002 (R's name)
+    def get_result(self, type: ResultType = "array", *, target: Any = None) -> Any:  # noqa: A002 (R's name)
         """Return the result.
 
         Parameters
@@ -114,6 +115,9 @@ class Explanation(Pictures):
             ``frame.attrs["note"]`` says so. ``"polars"`` is this frame for polars (``pip install
             "innsight_py[polars]"``). ``"wide"`` is a frame with one row for each instance and one column for each
             feature; with several nodes the columns are pairs ``(node, feature)``.
+        target : "predicted", int, str, sequence of these, or dict, optional
+            One of the explained nodes for each row, as the methods take it: ``"predicted"`` is the node with the
+            largest output of the row. K is then 1.
 
         Returns
         -------
@@ -122,7 +126,7 @@ class Explanation(Pictures):
         Raises
         ------
         ValueError
-            For another type.
+            For another type, or where the node of a row was not explained.
         ImportError
             If xarray or polars is asked for and not installed.
 
@@ -141,7 +145,7 @@ class Explanation(Pictures):
         >>> result.get_result("wide").loc["data_1", "dose"].item()
         -3.0
         """
-        return present(self, type)
+        return present(of_target(self, target), type)
 
     @in_neutral_state
     @explained

@@ -13,6 +13,7 @@ from innsight_py.plots.look import read_look
 from innsight_py.plots.text_build import text_frame
 from innsight_py.plots.text_display import TextDisplay
 from innsight_py.results.attributions import Attributions
+from innsight_py.results.targeted import of_target
 
 if TYPE_CHECKING:
     from innsight_py.plots.matplotlib import Display
@@ -24,23 +25,21 @@ class Pictures(Attributions):
 
     @overload
     def plot(
-        self, data_idx: Any = 0, *, output_idx: Any = None, output_label: Any = None, aggr_channels: Any = "sum",
-        as_plotly: Literal[False] = False, same_scale: bool = False, show_preds: bool = True, image: Any = None,
-        signal: bool = False, slice: Any = None, max_display: int | None = None,
-        orientation: Literal["vertical", "horizontal"] | None = None, clip: float | None = None,
-        smooth: float | None = None, cmap: str = "bwr", title: str | None = None,
-        figsize: tuple[float, float] | None = None, axis_names: Any = None, ax: Any = None,
-        max_panels: int = 100,
+        self, data_idx: Any = 0, *, output_idx: Any = None, output_label: Any = None, target: Any = None,
+        aggr_channels: Any = "sum", as_plotly: Literal[False] = False, same_scale: bool = False,
+        show_preds: bool = True, image: Any = None, signal: bool = False, slice: Any = None,
+        max_display: int | None = None, orientation: Literal["vertical", "horizontal"] | None = None,
+        clip: float | None = None, smooth: float | None = None, cmap: str = "bwr", title: str | None = None,
+        figsize: tuple[float, float] | None = None, axis_names: Any = None, ax: Any = None, max_panels: int = 100,
     ) -> Display: ...  # fmt: skip
     @overload
     def plot(
-        self, data_idx: Any = 0, *, output_idx: Any = None, output_label: Any = None, aggr_channels: Any = "sum",
-        as_plotly: Literal[True], same_scale: bool = False, show_preds: bool = True, image: Any = None,
-        signal: bool = False, slice: Any = None, max_display: int | None = None,
-        orientation: Literal["vertical", "horizontal"] | None = None, clip: float | None = None,
-        smooth: float | None = None, cmap: str = "bwr", title: str | None = None,
-        figsize: tuple[float, float] | None = None, axis_names: Any = None, ax: None = None,
-        max_panels: int = 100,
+        self, data_idx: Any = 0, *, output_idx: Any = None, output_label: Any = None, target: Any = None,
+        aggr_channels: Any = "sum", as_plotly: Literal[True], same_scale: bool = False,
+        show_preds: bool = True, image: Any = None, signal: bool = False, slice: Any = None,
+        max_display: int | None = None, orientation: Literal["vertical", "horizontal"] | None = None,
+        clip: float | None = None, smooth: float | None = None, cmap: str = "bwr", title: str | None = None,
+        figsize: tuple[float, float] | None = None, axis_names: Any = None, ax: None = None, max_panels: int = 100,
     ) -> PlotlyDisplay: ...  # fmt: skip
 
     @checked
@@ -50,6 +49,7 @@ class Pictures(Attributions):
         *,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
         aggr_channels: Any = "sum",
         as_plotly: Flag = False,
         same_scale: Flag = False,
@@ -84,6 +84,9 @@ class Pictures(Attributions):
             are drawn in the order of the output's labels.
         output_label : str, sequence of str, or list of these and None, optional
             The same by label.
+        target : "predicted", int, str, sequence of these, or dict, optional
+            One of the explained nodes for each row, as the methods take it: ``"predicted"`` is the node with the
+            largest output of the row. Pass it instead of `output_idx`.
         aggr_channels : {"sum", "mean", "norm"} or callable
             How the channels of a signal or an image become one value. A callable that has an argument ``axis`` is
             called as ``f(values, axis=axis)``, any other for each vector of channels.
@@ -156,15 +159,18 @@ class Pictures(Attributions):
         """
         check_backend(as_plotly, ax)
         look = read_look(title, figsize, cmap, ax)
+        asked = _asked(self, target, output_idx, output_label)
         frame = instance_frame(
-            self, data_idx, output_idx, output_label, aggr_channels, same_scale, show_preds, image, max_display, clip,
+            asked, data_idx, output_idx, output_label, aggr_channels, same_scale, show_preds, image, max_display, clip,
             smooth, signal=signal, slice=slice, orientation=orientation, axis_names=axis_names,
         )  # fmt: skip
         check_panels(frame.shape, max_panels)
         return draw(look.given_to(frame), as_plotly, ax)
 
     @checked
-    def text(self, data_idx: Any = 0, *, output_idx: Any = None, output_label: Any = None) -> TextDisplay:
+    def text(
+        self, data_idx: Any = 0, *, output_idx: Any = None, output_label: Any = None, target: Any = None
+    ) -> TextDisplay:
         """Show texts with coloured words, for inputs that are tokens: a page for browsers, or lines for a terminal.
 
         Colours run from blue (negative) over white (0) to red (positive), up to the largest magnitude of all words
@@ -174,7 +180,7 @@ class Pictures(Attributions):
         ----------
         data_idx : int or sequence of int
             The instances, counted from 0, in the order in which they are shown.
-        output_idx, output_label : optional
+        output_idx, output_label, target : optional
             Some of the explained output nodes, see `plot`. Default: all of them. A click chooses one of them, or a
             table of all nodes by all words.
 
@@ -198,23 +204,25 @@ class Pictures(Attributions):
         ...
         ValueError: No input of this model is a text (kind 'tokens'). plot() draws tables, signals and images. ...
         """
-        return TextDisplay(*text_frame(self, data_idx, output_idx, output_label))
+        return TextDisplay(
+            *text_frame(_asked(self, target, output_idx, output_label), data_idx, output_idx, output_label)
+        )
 
     @overload
     def plot_global(
-        self, *, output_idx: Any = None, output_label: Any = None, data_idx: Any = "all", ref_data_idx: Any = None,
-        aggr_channels: Any = "sum", preprocess_fun: Callable[..., Any] = abs, as_plotly: Literal[False] = False,
-        individual_data_idx: Any = None, individual_max: int = 20, slice: Any = None, max_display: int | None = None,
-        cmap: str = "bwr", title: str | None = None, figsize: tuple[float, float] | None = None,
-        axis_names: Any = None, ax: Any = None,
+        self, *, output_idx: Any = None, output_label: Any = None, target: Any = None, data_idx: Any = "all",
+        ref_data_idx: Any = None, aggr_channels: Any = "sum", preprocess_fun: Callable[..., Any] = abs,
+        as_plotly: Literal[False] = False, individual_data_idx: Any = None, individual_max: int = 20,
+        slice: Any = None, max_display: int | None = None, cmap: str = "bwr", title: str | None = None,
+        figsize: tuple[float, float] | None = None, axis_names: Any = None, ax: Any = None,
     ) -> Display: ...  # fmt: skip
     @overload
     def plot_global(
-        self, *, output_idx: Any = None, output_label: Any = None, data_idx: Any = "all", ref_data_idx: Any = None,
-        aggr_channels: Any = "sum", preprocess_fun: Callable[..., Any] = abs, as_plotly: Literal[True],
-        individual_data_idx: Any = None, individual_max: int = 20, slice: Any = None, max_display: int | None = None,
-        cmap: str = "bwr", title: str | None = None, figsize: tuple[float, float] | None = None,
-        axis_names: Any = None, ax: None = None,
+        self, *, output_idx: Any = None, output_label: Any = None, target: Any = None, data_idx: Any = "all",
+        ref_data_idx: Any = None, aggr_channels: Any = "sum", preprocess_fun: Callable[..., Any] = abs,
+        as_plotly: Literal[True], individual_data_idx: Any = None, individual_max: int = 20,
+        slice: Any = None, max_display: int | None = None, cmap: str = "bwr", title: str | None = None,
+        figsize: tuple[float, float] | None = None, axis_names: Any = None, ax: None = None,
     ) -> PlotlyDisplay: ...  # fmt: skip
     @checked
     def plot_global(
@@ -222,6 +230,7 @@ class Pictures(Attributions):
         *,
         output_idx: Any = None,
         output_label: Any = None,
+        target: Any = None,
         data_idx: Any = "all",
         ref_data_idx: Any = None,
         aggr_channels: Any = "sum",
@@ -243,7 +252,7 @@ class Pictures(Attributions):
 
         Parameters
         ----------
-        output_idx, output_label, aggr_channels, as_plotly, slice, cmap, title, figsize, axis_names, ax
+        output_idx, output_label, target, aggr_channels, as_plotly, slice, cmap, title, figsize, axis_names, ax
             As in `plot`.
         max_display : int, optional
             For tables show only the `max_display` features with the largest mean magnitude, the largest first.
@@ -281,8 +290,9 @@ class Pictures(Attributions):
         """
         check_backend(as_plotly, ax)
         look = read_look(title, figsize, cmap, ax)
+        asked = _asked(self, target, output_idx, output_label)
         frame = global_frame(
-            self, output_idx, output_label, data_idx, ref_data_idx, aggr_channels, preprocess_fun,
+            asked, output_idx, output_label, data_idx, ref_data_idx, aggr_channels, preprocess_fun,
             individual_data_idx, individual_max, max_display, slice=slice, axis_names=axis_names,
         )  # fmt: skip
         return draw(look.given_to(frame), as_plotly, ax)
@@ -316,3 +326,11 @@ class Pictures(Attributions):
         """
         warn_of_images(self)
         return self.plot_global(**arguments)
+
+
+def _asked(attributions: Attributions, target: Any, output_idx: Any, output_label: Any) -> Attributions:
+    """Return what a picture shows: the attributions of a target, where one is given."""
+    if target is not None and (output_idx is not None or output_label is not None):
+        other = "output_label" if output_idx is None else "output_idx"
+        raise ValueError(f"Arguments 'target' and '{other}' both say which nodes are shown: give one of them.")
+    return of_target(attributions, target)

@@ -263,3 +263,75 @@ def test_labels_that_are_truth_values():
     converter = ip.Converter(nn.Linear(3, 2), input_dim=3, output_names=["False", "True"])
     result = ip.run_grad(converter, torch.ones(2, 3), target=np.array([True, False]))
     assert result.target_label == [["True", "False"]]
+
+
+# -- a target of what is explained already -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["predicted", [3, 0, 2, 2, 1, 0], ["dog", "ape", "cat", "cat", "bee", "ape"], 2])
+@pytest.mark.parametrize("kind", ["array", "torch_tensor", "data.frame", "wide"])
+def test_of_all_outputs_a_frame_shows_the_target(converter, target, kind):
+    everything = ip.run_deeplift(converter, X, x_ref="mean")
+    found, expected = (
+        everything.get_result(kind, target=target),
+        ip.run_deeplift(converter, X, x_ref="mean", target=target),
+    )
+    if kind in ("array", "torch_tensor"):
+        torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected.get_result()), rtol=1e-5, atol=1e-6)
+    else:
+        pd.testing.assert_frame_equal(found, expected.get_result(kind), rtol=1e-4, atol=1e-5, check_dtype=False)
+    assert everything.get_result().shape[-1] == 4
+
+
+def test_of_all_outputs_pictures_show_the_target(converter):
+    everything = ip.run_grad(converter, X, times_input=True)
+    expected = ip.run_grad(converter, X, times_input=True, target="predicted")
+    for found, its in (
+        (everything.plot([0, 4], target="predicted"), expected.plot([0, 4])),
+        (everything.plot_global(target="predicted"), expected.plot_global()),
+        (everything.boxplot(target="predicted"), expected.boxplot()),
+    ):
+        assert found.frame.shape == its.frame.shape
+        assert [p.place.output for p in found.frame.panels.flat] == [p.place.output for p in its.frame.panels.flat]
+    (found, _), (its, _) = (
+        p.frame.panels[:, 0, 0]
+        for p in (everything.plot([0, 4], target=[1] * 6), everything.plot([0, 4], output_idx=1))
+    )
+    np.testing.assert_array_equal(found.values, its.values)
+    with pytest.raises(ValueError, match="Arguments 'target' and 'output_idx' both say which nodes are shown"):
+        everything.plot(target=0, output_idx=1)
+
+
+def test_a_target_that_was_not_explained(converter):
+    some = ip.run_grad(converter, X, output_idx=[0, 1])
+    with pytest.raises(ValueError, match=r"node 2 \('cat'\) of .* was not explained for data_3 \(nor those of 1 other"):
+        some.get_result(target=[0, 1, 2, 3, 0, 1])
+    with pytest.raises(ValueError, match="expected 6 node"):
+        some.plot(target=[0, 1])
+    one_each = ip.run_grad(converter, X, target=[0, 1, 2, 3, 0, 1])
+    np.testing.assert_array_equal(one_each.get_result(target=[0, 1, 2, 3, 0, 1]), one_each.get_result())
+    with pytest.raises(ValueError, match="Run the method with this target"):
+        one_each.get_result(target="bee")
+    of_weights = ip.run_cw(converter)
+    with pytest.raises(ValueError, match="without data has no rows"):
+        of_weights.get_result(target=0)
+
+
+def test_a_target_of_one_of_two_output_layers():
+    torch.manual_seed(0)
+    trunk, first, second = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(4, 3)
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.first, self.second = trunk, first, second
+
+        def forward(self, x):
+            return self.first(self.trunk(x).tanh()), self.second(self.trunk(x).tanh())
+
+    x = torch.randn(3, 3)
+    both = ip.Converter(Two(), input_dim=(3,))
+    everything = ip.run_grad(both, x, output_idx=[[0, 1], [2, 0]])
+    key = both.output_keys[1]
+    found = everything.get_result(target={key: [0, 2, 2]})
+    np.testing.assert_allclose(found, ip.run_grad(both, x, target={key: [0, 2, 2]}).get_result(), rtol=1e-6)
