@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dataset_models import assert_plain_answer, rows, table_model
+import pytest
+from dataset_models import assert_plain_answer, rows, table_model, write_claims
 
-from innsight_py import explain_dataset, load_explanations
+from innsight_py import explain_dataset, load_explanations, run_deeplift
 
 X = rows(400)
 NAMES = [f"claim-{n}" for n in range(len(X))]
@@ -59,6 +60,18 @@ def wait_for_parts(output: Path, count: int, process: subprocess.Popen[str]) -> 
         assert process.poll() is None, "it ended before there were so many parts"
         time.sleep(0.05)
     raise AssertionError("no parts were written")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> str:
+    """Write the table."""
+    return write_claims(tmp_path_factory.mktemp("claims"), X)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Return what the plain method says of it."""
+    return run_deeplift(table_model(), X, target="predicted")
 
 
 class Slow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import engines
 import numpy as np
 import pytest
 from dataset_models import assert_same_lines, claims, lines_of, table_model
@@ -18,6 +19,8 @@ with warnings.catch_warnings():
 psutil = pytest.importorskip("psutil")
 #: Warnings of what Ray itself does.
 RAY_WARNS = ("DeprecationWarning", "FutureWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
+#: Fixtures that the engines share.
+source, plain = engines.source, engines.plain
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{category}") for category in RAY_WARNS]
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import engines
 import numpy as np
 import pytest
 from dataset_models import assert_plain_answer, assert_same_lines, claims, lines_of, table_model
@@ -27,6 +28,8 @@ if shutil.which("java") is None:
     pytest.skip("Spark runs on Java, which is not here", allow_module_level=True)
 #: Warnings of what Spark itself does.
 SPARK_WARNS = ("DeprecationWarning", "FutureWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
+#: Fixtures that the engines share.
+source, plain = engines.source, engines.plain
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{category}") for category in SPARK_WARNS]
 
 
