@@ -250,7 +250,8 @@ def docs(session: nox.Session) -> None:
 def benchmark(session: nox.Session) -> None:
     """Measure side by side with captum and shap: a quarter of an hour. ``-- --large``: large networks.
 
-    ``-- --datasets``: ten million rows, how fast and in how much memory; a minute. ``-- --all``: all of it, and the
+    ``-- --datasets``: ten million rows, how fast and in how much memory; a minute. ``-- --recurrent``: recurrent
+    nets, conversion and methods; two minutes. ``-- --all``: all of it, and the
     table of what was asked, in twenty minutes (``-- --all import conversion``: parts of it).
     """
     install(session, "--editable", ".[test]")
@@ -261,6 +262,10 @@ def benchmark(session: nox.Session) -> None:
     if "--datasets" in session.posargs:
         rest = [word for word in session.posargs if word != "--datasets"]
         session.run("python", "benchmarks/datasets.py", "--write", *rest)
+        return
+    if "--recurrent" in session.posargs:
+        rest = [word for word in session.posargs if word != "--recurrent"]
+        session.run("python", "benchmarks/recurrent.py", *rest, env={"OMP_NUM_THREADS": "1"})
         return
     install(session, "--no-deps", "captum")  # it asks for an older numpy than it needs
     large = "--large" in session.posargs

@@ -108,7 +108,7 @@ def _large(results: Path, machine: str) -> Iterator[Line]:
     networks = ("resnet50", "vit", "bert")
 
     def reached(method: str, outputs: int, column: str) -> dict[str, float]:
-        if table is None:
+        if table is None or column not in table:
             return {}
         part = table[(table["method"] == method) & (table["outputs"] == outputs)].set_index("network")[column]
         return {name: part[name] for name in networks if name in part and not math.isnan(part[name])}
@@ -119,9 +119,10 @@ def _large(results: Path, machine: str) -> Iterator[Line]:
             what = f"{method}, K = {outputs}"
             found = reached(method, outputs, "ours over floor")
             yield Line("Large models", f"{what}: time over the floor", bound, found, machine)
-            found = reached(method, outputs, "captum over ours")
-            if found:
-                yield Line("Large models", f"{what}: captum's time over ours", None, found, machine)
+            for other in ("captum", "zennit"):
+                found = reached(method, outputs, f"{other} over ours")
+                if found:
+                    yield Line("Large models", f"{what}: {other}'s time over ours", None, found, machine)
             found = reached(method, outputs, "MiB over floor")
             yield Line("Large models", f"{what}: peak of memory over autograd's", 1.5, found, machine)
 

@@ -43,7 +43,9 @@ def once(name: str, which: str, warm: bool) -> tuple[float, float]:
     model, dim = build(name)
     if which == "export":
         return seconds(lambda: torch.export.export(model, (torch.zeros(1, *dim),), strict=False)), 0.0
-    return seconds(lambda: Converter(model, input_dim=dim)), seconds(lambda: Converter(model, input_dim=dim))
+    kept: list[Converter] = []  # what nobody holds is forgotten
+    first = seconds(lambda: kept.append(Converter(model, input_dim=dim)))
+    return first, seconds(lambda: kept.append(Converter(model, input_dim=dim)))
 
 
 def measure(name: str, runs: int, warm: bool, pool: Pool) -> dict[str, object]:
@@ -75,14 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lines.append(line)
             print(f"{name:20} export {line['export']:6.2f}  convert {line['convert']:6.2f}  "
                   f"again {line['again']:7.4f}  ratio {line['median']:5.2f}", flush=True)  # fmt: skip
+            if not chosen.networks:
+                write(pd.DataFrame(lines))
     table = pd.DataFrame(lines)
     print(f"median {table['median'].median():.2f}, worst {table['median'].max():.2f}")
-    if not chosen.networks:
-        write(table)
 
 
 def write(table: pd.DataFrame) -> None:
-    """Write the ratios of the zoo; those of the other kind of process stay as they were."""
+    """Write the ratios of the zoo so far; those of the other kind of process stay as they were."""
     path = RESULTS / "conversion.csv"
     if path.exists():
         known = pd.read_csv(path)

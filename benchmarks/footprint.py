@@ -50,7 +50,7 @@ def importing(statement: str) -> float:
     return float(done.stdout)
 
 
-def imports(rounds: int = 5) -> Iterator[Line]:
+def imports(rounds: int = 3) -> Iterator[Line]:
     """Compare what a user of torch and pandas imports anyway with what this package imports."""
     for statement in (OWN, THEIRS):
         importing(statement)  # so that both are in the cache of files
@@ -128,7 +128,7 @@ def main() -> None:
             whole = pd.concat(known, ignore_index=True)
             whole["key"] = whole["what"].str.partition(" (")[0]
             whole.drop_duplicates(["key", "of"], keep="last").drop(columns="key").to_csv(path, index=False)
-    machine.note("footprint", machine.describe())
+            machine.note("footprint", machine.describe())
 
 
 if __name__ == "__main__":

@@ -1,20 +1,25 @@
 """Large networks: ``nox -s benchmark -- --large``, or ``python benchmarks/large.py`` with the cells that you name.
 
 A cell is a network, a method and a number of outputs. It is compared with the floor
-(a forward pass, and a ``torch.autograd.grad`` for each output) and with captum, in rounds, by the time of all
-processor threads: what else runs on the machine makes that longer, too, but less than the time on the wall. The peak
-of memory is counted from torch's own allocations, so it is the same on every machine; weights are not in it.
+(a forward pass, and a ``torch.autograd.grad`` for each output), and with captum and zennit where they run, in rounds,
+by the time of all processor threads: what else runs on the machine makes that longer, too, but less than the time on
+the wall. The peak of memory is counted from torch's own allocations, so it is the same on every machine; weights are
+not in it.
+``--minutes 8`` measures what fits: one output comes before ten, and cells that are left out stay as they were.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import importlib.util
+import math
 import platform
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import engines
@@ -29,6 +34,8 @@ RESULTS = Path(__file__).parent / "results"
 NETWORKS = ("resnet50", "vit", "bert")
 METHODS = ("gradient", "deeplift", "lrp-epsilon", "lrp-epsilon_plus", "lrp-attnlrp", "intgrad")
 STEPS = 20
+#: Cells of more outputs that would take minutes each are left out.
+ONE_OUTPUT = ("lrp-epsilon_plus", "lrp-attnlrp", "intgrad")
 #: What is asked: the most that a method may take of the floor.
 ASKED = {"gradient": 1.3, "deeplift": 1.6, "lrp-epsilon": 1.3}
 Call = Callable[[], object]
@@ -70,8 +77,8 @@ def floor(model: torch.nn.Module, x: torch.Tensor, outputs: int, method: str) ->
     return lambda: [one() for _ in range(STEPS)]
 
 
-def captum(model: torch.nn.Module, x: torch.Tensor, outputs: int, method: str) -> Call | None:
-    """Return the same by captum, where it has it for these networks."""
+def captum(model: torch.nn.Module, x: torch.Tensor, outputs: int, method: str) -> Call:
+    """Return the same by captum; what it has no rule for is refused with the reason."""
     from captum import attr
 
     zero = torch.zeros_like(x[:1])
@@ -84,7 +91,32 @@ def captum(model: torch.nn.Module, x: torch.Tensor, outputs: int, method: str) -
         path = attr.IntegratedGradients(model)
         one = {"n_steps": STEPS, "method": "riemann_right", "internal_batch_size": 1}
         return lambda: [path.attribute(x, baselines=zero, target=k, **one).detach() for k in range(outputs)]
-    return None
+    if method == "lrp-epsilon":  # on a copy, since where it fails its hooks stay
+        return engines.captum(copy.deepcopy(model), x, outputs, method)
+    raise NotImplementedError("has no such rule")
+
+
+def zennit(model: torch.nn.Module, x: torch.Tensor, outputs: int, method: str) -> Call:
+    """Return the same by zennit; what it has no rule for is refused with the reason."""
+    if importlib.util.find_spec("zennit") is None:
+        raise NotImplementedError("is not installed")
+    model = copy.deepcopy(model)
+    if method == "lrp-attnlrp":
+        raise NotImplementedError("has no such rule")
+    if any(type(part).__name__ == "Attention" for part in model.modules()):
+        raise NotImplementedError("has no rule for attention")
+    if method == "lrp-epsilon":
+        call = engines.zennit(model, x, outputs, method)
+        assert call is not None
+        return call
+    from zennit.attribution import Gradient
+    from zennit.composites import EpsilonPlus
+
+    def run() -> list[torch.Tensor]:
+        with Gradient(model, EpsilonPlus()) as attributor:
+            return [attributor(x, torch.eye(outputs)[[k]])[1] for k in range(outputs)]
+
+    return run
 
 
 def seconds(call: Call) -> float:
@@ -94,54 +126,53 @@ def seconds(call: Call) -> float:
     return time.process_time() - before
 
 
-def measure(network: str, cells: Sequence[tuple[str, int]], rounds: int, small: bool) -> Iterator[dict[str, object]]:
-    """Measure the cells of a network in this process: the methods, each with a number of outputs."""
-    model, dim = large_models.build(network, max(outputs for _, outputs in cells), small)
-    before = time.process_time()
-    converter = Converter(model, input_dim=dim)
-    print(f"{network}: converted in {time.process_time() - before:.1f} s", file=sys.stderr, flush=True)
-    x = torch.randn(1, *dim, generator=torch.Generator().manual_seed(1))
-    for method, outputs in cells:
-        calls = {"floor": floor(model, x, outputs, method), "ours": ours(converter, x, method, outputs)}
-        line: dict[str, object] = {"network": network, "method": method, "outputs": outputs, "rounds": rounds}
-        other = captum(model, x, outputs, method)
-        if other is not None:
-            calls["captum"] = other
-        try:
-            peaks = {name: peak(call) for name, call in calls.items() if name != "captum"}
-            times = compare(calls, rounds)
-        except (ValueError, NotImplementedError) as error:
-            yield line | {"remark": str(error).splitlines()[0][:80]}
-            continue
-        over = [a / b for a, b in zip(times["ours"], times["floor"], strict=True)]
-        line |= {
-            "ours over floor": statistics.median(over), "lowest": min(over), "highest": max(over),
-            "asked": ASKED.get(method), "seconds": statistics.median(times["ours"]),
-            "MiB": peaks["ours"] / 2**20, "MiB over floor": peaks["ours"] / peaks["floor"],
-        }  # fmt: skip
-        if "captum" in times:
-            line["captum over ours"] = statistics.median(
-                a / b for a, b in zip(times["captum"], times["ours"], strict=True)
-            )
-        elif other is not None:
-            line["remark"] = "captum cannot explain this network"
-        yield line
+class Network:
+    """A network, its converter and a row."""
+
+    def __init__(self, name: str, outputs: int, small: bool) -> None:
+        self.name = name
+        self.model, dim = large_models.build(name, outputs, small)
+        before = time.process_time()
+        self.converter = Converter(self.model, input_dim=dim)
+        print(f"{name}: converted in {time.process_time() - before:.1f} s", file=sys.stderr, flush=True)
+        self.x = torch.randn(1, *dim, generator=torch.Generator().manual_seed(1))
 
 
-def compare(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Time the calls in rounds, after one of each that does not count; captum is left out where it fails."""
-    for name, call in list(calls.items()):
+def measure(network: Network, method: str, outputs: int, rounds: int) -> dict[str, object]:
+    """Measure a cell: a method with a number of outputs."""
+    model, x, slow = network.model, network.x, method == "intgrad" or outputs > 1
+    rounds = 1 if slow else rounds
+    line: dict[str, object] = {"network": network.name, "method": method, "outputs": outputs, "rounds": rounds}
+    calls = {"floor": floor(model, x, outputs, method), "ours": ours(network.converter, x, method, outputs)}
+    try:  # the peak is that of one gradient; these runs are the first, and their times do not count
+        peaks = {"floor": peak(floor(model, x, outputs, "gradient")), "ours": peak(calls["ours"])}
+    except (ValueError, NotImplementedError) as error:
+        return line | {"remark": str(error).splitlines()[0][:80]}
+    remarks = []
+    others = {"captum": captum, "zennit": zennit} if method.startswith("lrp-") else {"captum": captum}
+    for name, make in others.items():
         try:
-            call()
-        except Exception:
-            if name != "captum":
-                raise
-            del calls[name]
+            calls[name] = make(model, x, outputs, method)
+            if not slow:
+                calls[name]()
+        except Exception as error:
+            calls.pop(name, None)
+            remarks.append(f"{name}: {str(error).splitlines()[0][:60]}")
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             times[name].append(seconds(call))
-    return times
+    over = [a / b for a, b in zip(times["ours"], times["floor"], strict=True)]
+    line |= {
+        "ours over floor": statistics.median(over), "lowest": min(over), "highest": max(over),
+        "asked": ASKED.get(method), "seconds": statistics.median(times["ours"]),
+        "MiB": peaks["ours"] / 2**20, "MiB over floor": peaks["ours"] / peaks["floor"],
+    }  # fmt: skip
+    for name in ("captum", "zennit"):
+        if name in times:
+            ratios = (a / b for a, b in zip(times[name], times["ours"], strict=True))
+            line[f"{name} over ours"] = statistics.median(ratios)
+    return line | {"remark": "; ".join(remarks)}
 
 
 def machine(threads: int) -> str:
@@ -159,19 +190,26 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--outputs", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no new cell is begun after so many")
     parser.add_argument("--small", action="store_true", help="a dry run with small networks, which writes nothing")
     parser.add_argument("--note", default="", help="what else the table should say of the machine")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    lines = []
-    cells = [(method, outputs) for outputs in options.outputs for method in options.methods]
-    for network in options.networks:
-        for line in measure(network, cells, options.rounds, options.small):
-            lines.append(line)
-            print(line, flush=True)
-            if not options.small:
-                write(pd.DataFrame(lines), options.threads, options.note)
+    lines: list[dict[str, object]] = []
+    networks: dict[str, Network] = {}
+    end = time.monotonic() + 60 * options.minutes
+    for outputs in options.outputs:
+        for name in options.networks:
+            if name not in networks:
+                networks[name] = Network(name, max(options.outputs), options.small)
+            for method in options.methods:
+                if (outputs > 1 and method in ONE_OUTPUT and not options.small) or time.monotonic() > end:
+                    continue
+                lines.append(measure(networks[name], method, outputs, options.rounds))
+                print(lines[-1], flush=True)
+                if not options.small:
+                    write(pd.DataFrame(lines), options.threads, options.note)
     return pd.DataFrame(lines)
 
 
@@ -183,14 +221,17 @@ def write(table: pd.DataFrame, threads: int, note: str) -> None:
         table = pd.concat([pd.read_csv(path), table], ignore_index=True).drop_duplicates(keys, keep="last")
     table = table.sort_values(keys).reset_index(drop=True)
     table.to_csv(path, index=False)
+    table = table[[*(name for name in table if name != "remark"), "remark"]]
     met = (table["ours over floor"] <= table["asked"]).map({True: "yes", False: "**no**"})
     table.insert(len(keys), "met", met.where(table["asked"].notna(), ""))
     shown = table.map(lambda v: "" if v is None or v != v else f"{v:.2f}" if isinstance(v, float) else str(v))
     head = ["| " + " | ".join(shown.columns) + " |", "|" + "---|" * len(shown.columns)]
     body = ["| " + " | ".join(line) + " |" for line in shown.to_numpy().tolist()]
     text = [
-        "# Large networks", "", "`nox -s benchmark -- --large` makes this page (`benchmarks/large.py`).",
-        "Random weights, one row. Ratios are of processor time in the same round; memory is the peak of one call.", "",
+        "# Large networks", "",
+        "`nox -s benchmark -- --large` makes this page (`benchmarks/large.py`).",
+        "Random weights, one row. Ratios are of processor time in the same round; memory is the peak of one call.",
+        "Integrated gradients take 20 steps; they, epsilon_plus and attnlrp are measured for one output alone.", "",
         f"{machine(threads)}. {note}".strip(), "",
     ]  # fmt: skip
     (RESULTS / "large.md").write_text("\n".join([*text, *head, *body]) + "\n")

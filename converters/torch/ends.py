@@ -37,7 +37,9 @@ def no_dependence(program: torch.export.ExportedProgram, number: int) -> SpecErr
         what = "does not depend on its inputs"
     else:
         what = "is a number of Python, made of a tensor ('item()' or a size), which has no gradient"
-    return SpecError(see("outputs-that-are-no-tensors", f"Output {number} of the module {what}. {_WRAP}"))
+    others = [k for k, spec in enumerate(specs) if k != number - 1 and isinstance(spec.arg, TensorArgument)]
+    choice = f"Choose another one: Converter(..., output={others[0]}), or its key. " if others else ""
+    return SpecError(see("outputs-that-are-no-tensors", f"Output {number} of the module {what}. {choice}{_WRAP}"))
 
 
 def no_gradient(kind: torch.dtype, number: int) -> SpecError:

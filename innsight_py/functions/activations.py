@@ -14,6 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 from innsight_py._checks import describe, suggestion
 from innsight_py.functions.elementwise import is_positive
 
+_relu_backward = torch.ops.aten.threshold_backward.default
+
 
 @dataclass(frozen=True)
 class _Kind:
@@ -229,7 +231,7 @@ class Activation:
         if self.is_linear:
             return g
         if self.name == "relu":
-            return torch.ops.aten.threshold_backward(g, y, 0)  # type: ignore[no-any-return]
+            return _relu_backward(g, y, 0)  # type: ignore[no-any-return]
         if self.is_elementwise:
             return g * derivative()
         axis = self.params["dim"]
@@ -245,6 +247,16 @@ class Activation:
             leaf = z().detach().requires_grad_()
             out = self(leaf)
             return torch.stack([torch.autograd.grad(out, leaf, row.expand_as(out), retain_graph=True)[0] for row in g])
+
+    @property
+    def vjp_needs(self) -> tuple[bool, bool]:
+        """Whether `vjp` looks at the input, and at the output."""
+        if self.is_linear:
+            return False, False
+        if self.name == "relu" or self.name in ("softmax", "log_softmax", "sparsemax"):
+            return False, True
+        # What has no derivative written out is differentiated by autograd, from the input.
+        return True, self._kind.derivative is not None
 
     def __repr__(self) -> str:
         changed = {key: value for key, value in self.params.items() if value != self._kind.params[key]}

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from innsight_py.functions.activations import Activation
+from innsight_py.functions.elementwise import few_at_most
 from innsight_py.functions.stabilizers import fill_zeros, stabilizer
 
+#: From how many positions on those where a slope is no quotient are looked for.
+MANY = 2**15
 DeepLiftRuleName = Literal["rescale", "reveal_cancel"]
 
 
@@ -40,21 +43,32 @@ def window_slope(dy: Tensor, mean: Tensor, size: Tensor) -> tuple[Tensor, Tensor
     return torch.where(cancels, torch.zeros_like(dy), slope(dy, mean)), cancels
 
 
-def rescale_factor(activation: Activation, z: Tensor, z_ref: Tensor, y: Tensor, y_ref: Tensor) -> Tensor:
+def rescale_factor(
+    activation: Activation, z: Tensor, z_ref: Tensor, y: Tensor, y_ref: Tensor, none_at_equal: bool = False
+) -> Tensor:
     """Return what the rescale rule multiplies with: the slope of the activation between reference and input.
 
     Where the two are nearer than the stabiliser it is the derivative half-way, which for a softmax is 0 as in R
-    (which differentiates along an axis of length 1).
+    (which differentiates along an axis of length 1). With `none_at_equal` it is 0 where the two are equal.
     """
     dz = z - z_ref
     factor = (y - y_ref).div_(dz)  # what is divided by 0 here is near
     apart, limit = dz.abs_(), stabilizer(dz.dtype)
-    if bool(apart.amin() > limit):
+    if activation.name == "relu" and apart.numel() >= MANY:
+        at = few_at_most(apart, limit)  # one by one: what is vectorised need not be what is not, but for 0 and 1
+        if at is not None:
+            here, there = z.expand_as(apart)[at], z_ref.expand_as(apart)[at]
+            slopes = torch.where(apart[at] <= limit, activation.derivative(here.add(there).div_(2)), factor[at])
+            factor[at] = slopes.masked_fill_(here == there, 0) if none_at_equal else slopes
+            return factor
+    elif bool(apart.amin() > limit):
         return factor
     near = apart <= limit
-    if not activation.is_elementwise:
-        return factor.masked_fill_(near, 0)
-    return torch.where(near, activation.derivative(z.add(z_ref).div_(2)), factor)
+    if activation.is_elementwise:
+        factor = torch.where(near, activation.derivative(z.add(z_ref).div_(2)), factor)
+    else:
+        factor.masked_fill_(near, 0)
+    return torch.where(z == z_ref, torch.zeros_like(factor), factor) if none_at_equal else factor
 
 
 def reveal_cancel_factors(

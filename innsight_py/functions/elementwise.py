@@ -37,6 +37,18 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
     return all(map(all_finite, tensors))
 
 
+def largest_magnitude(x: Tensor) -> float:
+    """Return the largest magnitude of all entries; NaN if there is one.
+
+    Examples
+    --------
+    >>> largest_magnitude(torch.tensor([1.0, -2.0]))
+    2.0
+    """
+    low, high = torch.aminmax(x)
+    return max(-low.item(), high.item())
+
+
 def none_below_zero(x: Tensor) -> bool:
     """Tell whether all entries are at least 0; a NaN is not.
 
@@ -68,3 +80,35 @@ def is_positive(x: Tensor) -> Tensor:
     tensor([1., 0., 0.])
     """
     return torch.gt(x, 0, out=torch.empty_like(x))
+
+
+#: Positions are looked for in blocks of so many entries, in those that have any; and in at most a part of all blocks.
+_BLOCK, _BLOCKS = 512, 1 / 8
+
+
+def few_at_most(x: Tensor, limit: float) -> tuple[Tensor, ...] | None:
+    """Return where entries are at most `limit`, or NaN, as an index for each axis; None where these are not few.
+
+    The entries lie side by side in memory.
+
+    Examples
+    --------
+    >>> x = torch.ones(20, 512)
+    >>> x[3, 100] = 0
+    >>> few_at_most(x, 0.5)
+    (tensor([3]), tensor([100]))
+    """
+    flat = x.as_strided((x.numel(),), (1,))
+    end = x.numel() // _BLOCK * _BLOCK
+    blocks = flat[:end].view(-1, _BLOCK)
+    some = (blocks.amin(1) > limit).logical_not_().nonzero()
+    if len(some) > _BLOCKS * len(blocks):
+        return None
+    block, within = (blocks[some[:, 0]] > limit).logical_not_().nonzero(as_tuple=True)
+    rest = (flat[end:] > limit).logical_not_().nonzero()[:, 0]
+    at = torch.cat([some[block, 0] * _BLOCK + within, rest + end])
+    axes = sorted(range(x.dim()), key=lambda axis: (-x.stride()[axis], -x.shape[axis]))
+    index: list[Tensor] = [at] * x.dim()
+    for axis in reversed(axes):
+        index[axis], at = at % x.shape[axis], at // x.shape[axis]
+    return tuple(index)

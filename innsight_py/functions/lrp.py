@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ CONSTANTS = "constants that are added (positions, for example) keep a part of th
 Stabilizer = float | Callable[[Tensor], Tensor] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """A part of an input, of weights or of a bias: a function of its entries, and the name that it is kept under."""
 
@@ -157,10 +158,13 @@ class Rule:
         """Return the names of the rule's own parameters, and whether each has a default."""
         return {f.name: f.default is not MISSING for f in fields(cls) if not f.kw_only}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells the rule from all others."""
         return repr(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # what is cached has functions in it
 
     @property
     def loss(self) -> str | None:
@@ -211,6 +215,21 @@ class Shares(Rule):
     def table(self) -> Table:
         """Return the rule as data."""
         raise NotImplementedError
+
+    @cached_property
+    def pulls(self) -> tuple[Table, tuple[tuple[Part, tuple[Term, ...]], ...], tuple[bool, ...]]:
+        """The table; its terms by the part of the input; and of which sides the denominators are the preactivations."""
+        table = self.table()
+        parts = dict.fromkeys(term.input for term in table.terms)
+        plain = [(WHOLE, WHOLE)]
+        return (
+            table,
+            tuple((part, tuple(term for term in table.terms if term.input is part)) for part in parts),
+            tuple(
+                side.bias is WHOLE and self.bias != "zero" and [(t.input, t.weight) for t in table.of_side(i)] == plain
+                for i, side in enumerate(table.sides)
+            ),
+        )
 
     def stabilize(self, z: Tensor, side: Side) -> Tensor:
         """Return the denominators of a side, stabilised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,9 +14,13 @@ def stabilizer(dtype: torch.dtype) -> float:
     return 1e-15 if dtype == torch.float64 else 1e-6
 
 
+#: The stabilisers, in double precision and below, after they have passed through single precision.
+_ROUNDED = tuple(float(np.float32(stabilizer(dtype))) for dtype in (torch.float64, torch.float32))
+
+
 def stabilizer_at_zero(dtype: torch.dtype) -> float:
     """Return the stabiliser as R adds it at exact zeros, where it has passed through single precision."""
-    return float(torch.tensor(stabilizer(dtype), dtype=torch.float32))
+    return _ROUNDED[dtype != torch.float64]
 
 
 def fill_zeros(z: Tensor, sign: int = 1) -> Tensor:

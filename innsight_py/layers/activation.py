@@ -12,7 +12,7 @@ from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor
 from innsight_py.functions.lrp import Rule
 from innsight_py.functions.lrp_weightless import Block, Gradient, Pass, Taylor
 from innsight_py.functions.stabilizers import fill_zeros
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
 
 
 class Activation(Layer):
@@ -53,7 +53,7 @@ class Activation(Layer):
         if skip_activation or self.activation.is_linear:
             return [m]
         if self.activation.is_elementwise:
-            return [m * at.once_with(ref, "slope", lambda: self._slope(at, ref))]
+            return [m * self._slope(at, ref)]
         if self.activation.name == "keras_sparsemax":
             raise self._unsupported("DeepLift")
         axis = self.activation.params["dim"]
@@ -69,10 +69,26 @@ class Activation(Layer):
     def deeplift_loss(self, rule: DeepLiftRule, *, skip_activation: bool = False) -> str | None:
         return None
 
+    @property
+    def gradient_needs(self) -> Needs:
+        return self.activation_needs
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        if self.activation.is_linear:
+            return NOTHING
+        return ALL if self.activation.is_elementwise else INPUTS
+
+    def deeplift_early(self, at: Record, ref: Record, rule: DeepLiftRule) -> bool:
+        early = self.activation.is_elementwise and not self.activation.is_linear
+        if early:
+            self._slope(at, ref)
+        return early
+
     def _slope(self, at: Record, ref: Record) -> Tensor:
-        x, x_ref = at.inputs[0], ref.inputs[0]
-        factor = rescale_factor(self.activation, x, x_ref, at.output, ref.output)
-        return torch.where(x == x_ref, torch.zeros_like(factor), factor)
+        return at.once_with(ref, "slope", lambda: self._slope_between(at, ref))
+
+    def _slope_between(self, at: Record, ref: Record) -> Tensor:
+        return rescale_factor(self.activation, at.inputs[0], ref.inputs[0], at.output, ref.output, none_at_equal=True)
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         if not isinstance(rule, Pass) and not self.takes(rule):

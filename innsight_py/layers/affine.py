@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -12,10 +12,12 @@ from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor, reveal_
 from innsight_py.functions.elementwise import none_below_zero
 from innsight_py.functions.lrp import ABOVE, BELOW, BIASES, ONES, WHOLE, Part, Rule, Shares, Side, Table, Term, Weighted
 from innsight_py.functions.lrp_rules import Simple
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import ALL, NOTHING, Layer, Needs, Record
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
+#: Distributes relevance at one of several steps.
+StepShare = Callable[[Tensor, int], Tensor]
 
 
 def _signed_input(x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -75,15 +77,15 @@ class Linear(Layer):
 
         No part is got by subtraction: a share can be as large as 1/stabilizer, and would drown the rest.
         """
-        table, key = rule.table(), rule.key
+        (table, pulls, _), key = rule.pulls, rule.key
         sent: list[Tensor | None] = []
         for i, side in enumerate(table.sides):
             share = at.once(f"{key} {i}", lambda i=i: self._share(at, rule, table, i))  # type: ignore[misc]
             sent.append(None if share is None else r / share if side.factor is None else share * r)
         relevance: Tensor | None = None
-        for part in dict.fromkeys(term.input for term in table.terms):
+        for part, terms in pulls:
             x = self._input_part(part, at)
-            pulled = None if x is None else self._pulled([t for t in table.terms if t.input == part], sent, at)
+            pulled = None if x is None else self._pulled(terms, sent, at)
             if x is None:
                 continue
             if relevance is None:
@@ -97,6 +99,55 @@ class Linear(Layer):
                 relevance = self._with_bias(relevance, sent[i], side, at)
         return r.new_zeros((*r.shape[:2], *self.input_dims[0])) if relevance is None else relevance
 
+    def in_steps(self, at: Record, rule: Rule, cut: Callable[[Tensor], list[Tensor]]) -> StepShare | None:
+        """Return what distributes relevance at one of several steps, as `share_out` does; None where more is to do.
+
+        Parameters
+        ----------
+        at : Record
+            What the steps saw, side by side.
+        rule : Rule
+            The rule.
+        cut : callable
+            Cuts what is side by side into the steps.
+        """
+        if not isinstance(rule, Shares) or rule.bias == "share":
+            return None
+        table, kept = rule.table(), list(self.shares(at, rule).values())
+        shares = [None if share is None else cut(share) for share in kept]
+        divides = [side.factor is None for side in table.sides]
+        parts: list[tuple[list[Tensor], list[tuple[int, Tensor | None]]]] = []
+        for part in dict.fromkeys(term.input for term in table.terms):
+            terms = [t for t in table.terms if t.input == part and not self.lacks(t.weight)]
+            pulls = [(t.side, self._weight_part(t.weight, at)) for t in terms if shares[t.side] is not None]
+            x = self._input_part(part, at)
+            if part is ONES or (x is not None and not pulls):
+                return None
+            if x is not None:
+                parts.append((cut(x), pulls))
+        if not parts:
+            return None
+
+        def share_one(r: Tensor, i: int) -> Tensor:
+            sent = [
+                None if share is None else r / share[i] if divided else share[i] * r
+                for share, divided in zip(shares, divides, strict=True)
+            ]
+            relevance: Tensor | None = None
+            for xs, pulls in parts:
+                pulled: Tensor | None = None
+                for side, weight in pulls:
+                    upper = sent[side]
+                    assert upper is not None
+                    product = self.transpose(upper, weight)
+                    pulled = product if pulled is None else pulled + product
+                assert pulled is not None
+                relevance = pulled * xs[i] if relevance is None else relevance.addcmul_(pulled, xs[i])
+            assert relevance is not None
+            return relevance
+
+        return share_one
+
     def shares(self, at: Record, rule: Rule) -> dict[str, Tensor | None]:
         """Return what a rule divides by, ``(B, *output_dim)``, under the names that a record keeps it by."""
         if not isinstance(rule, Shares):
@@ -106,23 +157,21 @@ class Linear(Layer):
 
     def _share(self, at: Record, rule: Shares, table: Table, i: int) -> Tensor | None:
         """Return the denominators of a side; or, with a factor, the share of each output; None where nothing goes."""
-        side, terms = table.sides[i], table.of_side(i)
+        side = table.sides[i]
         if rule.bias == "zero":
             side = side._replace(bias=None)
-        z = self._denominator(at, side, terms)
+        z = at.preactivation if rule.pulls[2][i] else self._denominator(at, side, table.of_side(i))
         if z is None:
             return None
         z = rule.stabilize(z, side)
         if side.factor is None:
             return z
-        share = side.factor / z
+        share = z.reciprocal().mul_(side.factor)  # what torch makes of a quotient of a number
         return share.mul_(torch.sign(at.preactivation) == side.gate) if side.gate else share
 
     def _denominator(self, at: Record, side: Side, terms: Sequence[Term]) -> Tensor | None:
         bias = None if side.bias is None else self.bias_part(side.bias)
-        if [(t.input, t.weight, side.bias) for t in terms] == [(WHOLE, WHOLE, WHOLE)] or (
-            [(t.input, t.weight) for t in terms] == [(WHOLE, WHOLE)] and self.bias_part(WHOLE) is None
-        ):
+        if [(t.input, t.weight) for t in terms] == [(WHOLE, WHOLE)] and self.bias_part(WHOLE) is None:
             return at.preactivation
         z: Tensor | None = None
         for term in terms:
@@ -135,7 +184,9 @@ class Linear(Layer):
     def _input_part(self, part: Part, at: Record) -> Tensor | None:
         """Return a part of the input; None for one that is 0 everywhere."""
         (x,) = at.inputs
-        if part in (ABOVE, BELOW):
+        if part is WHOLE:
+            return x
+        if part is ABOVE or part is BELOW:
             return at.once("signed input", lambda: _signed_input(x))[0 if part is ABOVE else 1]
         return part.of(x[:1] if part is ONES else x)
 
@@ -188,6 +239,10 @@ class Affine(Linear):
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [self.transpose(g, self.weight)]
 
+    @property
+    def gradient_needs(self) -> Needs:
+        return self.activation_needs
+
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)
 
@@ -233,16 +288,29 @@ class Affine(Linear):
         if skip_activation or self.activation.is_linear:
             return self.pullback(m, at)
         if rule.name == "rescale":
-            factor = at.once_with(
-                ref,
-                "rescale",
-                lambda: rescale_factor(self.activation, at.preactivation, ref.preactivation, at.output, ref.output),
-            )
-            return self.pullback(m * factor, at)
+            return self.pullback(m * self._rescaling(at, ref), at)
         dx = at.inputs[0] - ref.inputs[0]
         weights = at.once("signed weight", self.signed_weight)
         above, below = at.once_with(ref, "reveal cancel", lambda: self._reveal_cancel(dx, at, ref, weights))
         return [self._signed_pullback(m * above, m * below, dx, weights)]
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        if self.activation.is_linear:
+            return NOTHING
+        return Needs(inputs=False) if rule.name == "rescale" else ALL
+
+    def deeplift_early(self, at: Record, ref: Record, rule: DeepLiftRule) -> bool:
+        early = rule.name == "rescale" and not self.activation.is_linear
+        if early:
+            self._rescaling(at, ref)
+        return early
+
+    def _rescaling(self, at: Record, ref: Record) -> Tensor:
+        return at.once_with(
+            ref,
+            "rescale",
+            lambda: rescale_factor(self.activation, at.preactivation, ref.preactivation, at.output, ref.output),
+        )
 
     def _reveal_cancel(self, dx: Tensor, at: Record, ref: Record, weights: SignedWeight) -> tuple[Tensor, Tensor]:
         parts = self.signed_parts(dx, weights, with_bias=False)

@@ -15,7 +15,7 @@ from innsight_py.functions.lrp import Rule, Shares, Weighted
 from innsight_py.functions.lrp_rules import Epsilon, Simple
 from innsight_py.functions.lrp_weightless import Equal, Proportional
 from innsight_py.layers.averages import Averaging
-from innsight_py.layers.base import Carrying, Layer, Named, Record
+from innsight_py.layers.base import INPUTS, Carrying, Layer, Named, Needs, Record
 from innsight_py.layers.structure import not_the_batch
 
 
@@ -134,6 +134,13 @@ class Product(Layer):
         assert at is not None
         left, right = at.inputs
         return [self.pull_left(g, right), self.pull_right(g, left)]
+
+    @property
+    def gradient_needs(self) -> Needs:
+        return INPUTS
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        return INPUTS
 
     def lrp_to_one(self, r: Tensor, at: Record, rule: Rule, factor: int) -> list[Tensor | None]:
         """Distribute relevance where one factor alone depends on the inputs: it gets all."""

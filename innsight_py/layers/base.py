@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,19 @@ class UnsupportedLayerError(NotImplementedError):
 WINNERS = "winners"
 
 
+class Needs(NamedTuple):
+    """What of a record a walk back looks at."""
+
+    inputs: bool = True
+    preactivation: bool = True
+    output: bool = True
+
+
+ALL = Needs()
+NOTHING = Needs(inputs=False, preactivation=False, output=False)
+INPUTS = Needs(preactivation=False, output=False)
+
+
 class Record:
     """What one pass saw at one layer.
 
@@ -43,7 +56,7 @@ class Record:
         Before and after the activation function.
     """
 
-    __slots__ = ("_kept", "_kept_with_partner", "_partner", "inputs", "output", "preactivation")
+    __slots__ = ("_given", "_kept", "_kept_with_partner", "_partner", "inputs", "output", "preactivation")
 
     def __init__(
         self, inputs: tuple[Tensor, ...], preactivation: Tensor, output: Tensor, kept: dict[str, object] | None = None
@@ -52,6 +65,7 @@ class Record:
         self.preactivation = preactivation
         self.output = output
         self._kept: dict[str, object] = kept or {}
+        self._given = tuple(self._kept)
         self._partner: Record | None = None
         self._kept_with_partner: dict[str, object] = {}
 
@@ -66,6 +80,24 @@ class Record:
         kept: dict[str, object] = {WINNERS: cut(winners)} if isinstance(winners, Tensor) else {}
         return Record(tuple(cut(x) for x in self.inputs), before, output, kept)
 
+    def release(self, needs: Needs = NOTHING) -> None:
+        """Let go of what nobody looks at any more. A shape without data stays, with which torch refuses to compute."""
+        shared = self.preactivation is self.output
+        if not needs.inputs:
+            self.inputs = tuple(_without_data(x) for x in self.inputs)
+        if not needs.output and not (shared and needs.preactivation):
+            self.output = _without_data(self.output)
+        if not needs.preactivation:
+            self.preactivation = self.output if shared else _without_data(self.preactivation)
+
+    def forget(self) -> None:
+        """Let go of all that was computed only once a pass, but for what the pass itself left."""
+        self._kept = {key: self._kept[key] for key in self._given}
+        for value in self._kept.values():
+            if isinstance(value, Record):
+                value.forget()
+        self._partner, self._kept_with_partner = None, {}
+
     def once(self, key: str, compute: Callable[[], T]) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
         if key not in self._kept:
@@ -79,6 +111,10 @@ class Record:
         if key not in self._kept_with_partner:
             self._kept_with_partner[key] = compute()
         return self._kept_with_partner[key]  # type: ignore[return-value]
+
+
+def _without_data(x: Tensor) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype, device="meta")
 
 
 class Named(Protocol):
@@ -195,6 +231,16 @@ class Layer(nn.Module):
             ]
         return [torch.stack(column) for column in zip(*rows, strict=True)]
 
+    @property
+    def gradient_needs(self) -> Needs:
+        """What of a record `gradient` looks at."""
+        return ALL
+
+    @property
+    def activation_needs(self) -> Needs:
+        """What of a record `through_activation` looks at."""
+        return Needs(False, *self.activation.vjp_needs)
+
     def _derivative(self, at: Record) -> Tensor:
         return at.once("derivative", lambda: self.activation.derivative(at.preactivation, at.output))
 
@@ -205,6 +251,14 @@ class Layer(nn.Module):
     ) -> list[Tensor | None]:
         """Take the multiplier with respect to the output (or preactivation) to the inputs."""
         raise self._unsupported("DeepLift")
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        """Return what of both records `deeplift` looks at."""
+        return ALL
+
+    def deeplift_early(self, at: Record, ref: Record, rule: DeepLiftRule) -> bool:
+        """Compute all that `deeplift` needs of two records, so that both can be released; False where it needs more."""
+        return False
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         """Distribute the relevance of the output over the inputs. The activation passes relevance unchanged.
@@ -320,6 +374,13 @@ class Carrying(Layer):
 
     Multipliers, relevances and connection weights go where the gradient goes: each source gets what its copies got.
     """
+
+    @property
+    def gradient_needs(self) -> Needs:
+        return NOTHING
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        return NOTHING
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False

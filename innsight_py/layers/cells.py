@@ -70,6 +70,7 @@ class Cell(nn.Module):
         if given is not None and spec.bias is not None:
             given = given + spec.bias.double()
         self._given: Tensor | None = given
+        self._gate_of: dict[str, int] = {}  # of the parts that take a gate's entries out of all
         self._matrices = [matrices]  # in a list, so that they are no submodules
         build = {"lstm": self._lstm, "gru": self._gru, "gru_reset_first": self._gru}.get(spec.cell, self._rnn)
         build(hidden, cell)
@@ -106,6 +107,7 @@ class Cell(nn.Module):
         return self._new(name, Scale, [source], factor=constants[0], shift=constants[1])
 
     def _piece(self, name: str, source: str, gate: int) -> str:
+        self._gate_of[name] = gate
         start = gate * self.size
         indices = range(start, start + self.size)
         return self._new(name, Take, [source], axis=-1, indices=indices, width=self.size)
@@ -243,14 +245,35 @@ class Cell(nn.Module):
         for i, sink in enumerate(sinks):
             arrived[sink] = like.new_zeros((len(sinks), 1, *lead, self.size))
             arrived[sink][i] = 1
+        gates: dict[str, dict[int, Tensor]] = {}
         for part in self.inside():
+            self._join(part.name, gates, arrived)
             upper = arrived.pop(part.name, None)
             if upper is None:
+                continue
+            if part.name in self._gate_of:  # they are laid side by side, which is faster than to add them up
+                gates.setdefault(part.inputs[0], {})[self._gate_of[part.name]] = upper
                 continue
             for source, piece in zip(part.inputs, step(part, upper), strict=True):
                 if piece is not None:
                     arrived[source] = arrived[source] + piece if source in arrived else piece
+        for name in list(gates):
+            self._join(name, gates, arrived)
         return arrived
+
+    def _join(self, name: str, gates: dict[str, dict[int, Tensor]], arrived: dict[str, Tensor]) -> None:
+        """Add what came to each gate of a value to what arrived at it."""
+        pieces = gates.pop(name, None)
+        if pieces is None:
+            return
+        rows = max(piece.shape[1] for piece in pieces.values())
+        shape = next(piece for piece in pieces.values() if piece.shape[1] == rows)
+        side_by_side = [
+            pieces[i].expand_as(shape) if i in pieces else torch.zeros_like(shape)
+            for i in range(self.seen[name] // self.size)
+        ]
+        whole = torch.cat(side_by_side, -1)
+        arrived[name] = arrived[name] + whole if name in arrived else whole
 
 
 # -- the same, quickly -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.functions.activations import Activation
 from innsight_py.functions.layout import empty_like, fold, unfold
+from innsight_py.functions.lrp import Part
 from innsight_py.layers.affine import Affine
 from innsight_py.layers.base import Record
 
@@ -35,6 +36,13 @@ class _Weighted(Affine):
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         return [self.transpose(g, self._buffers["weight"])]
+
+    def weight_part(self, part: Part) -> Tensor | None:
+        return part.of(self._buffers["weight"])
+
+    def bias_part(self, part: Part) -> Tensor | None:
+        bias = self._buffers["bias"]
+        return None if bias is None else part.of(self.broadcast_bias(bias))
 
 
 class Dense(_Weighted):

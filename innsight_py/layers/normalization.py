@@ -16,7 +16,7 @@ from innsight_py.functions.lrp_rules import AlphaBeta, Epsilon, Simple
 from innsight_py.functions.lrp_weightless import Gradient, Pass
 from innsight_py.functions.stabilizers import away_from_zero, fill_zeros
 from innsight_py.layers.affine import Linear
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import INPUTS, NOTHING, Layer, Needs, Record
 
 
 class _Diagonal(Linear):
@@ -59,6 +59,13 @@ class _Diagonal(Linear):
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
     ) -> list[Tensor | None]:
         return self.pullback(m, at)
+
+    @property
+    def gradient_needs(self) -> Needs:
+        return NOTHING
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        return NOTHING
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)
@@ -219,6 +226,13 @@ class Standardize(Layer):
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
     ) -> list[Tensor | None]:
         return [self._secant(m, at, ref)]
+
+    @property
+    def gradient_needs(self) -> Needs:
+        return INPUTS
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        return INPUTS
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         if isinstance(rule, Gradient):

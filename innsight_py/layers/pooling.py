@@ -24,7 +24,7 @@ from innsight_py.layers.averages import (
     over_positions,
     spread,
 )
-from innsight_py.layers.base import WINNERS, Layer, Record
+from innsight_py.layers.base import ALL, NOTHING, WINNERS, Layer, Needs, Record
 
 _MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _ADAPTIVE_MAX_POOL = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
@@ -53,6 +53,13 @@ class _Winner(Layer):
     def record(self, *inputs: Tensor) -> Record:
         out, winners = self.pool(inputs[0])
         return Record(inputs, out, out, {WINNERS: winners})
+
+    @property
+    def gradient_needs(self) -> Needs:
+        return NOTHING
+
+    def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        return NOTHING if rule.winner_takes_all or self.winner_always else ALL
 
     def averaging(self) -> Averaging:
         """Return the mean over the same windows."""

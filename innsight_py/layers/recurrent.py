@@ -6,6 +6,7 @@ layers that are known, so every rule is what it would be if each step had layers
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.lrp import Rule
+from innsight_py.layers.affine import StepShare
 from innsight_py.layers.arithmetic import Product
 from innsight_py.layers.base import Layer, Record
 from innsight_py.layers.cells import (
@@ -32,12 +34,14 @@ from innsight_py.layers.cells import (
     gru_reset_first_step,
 )
 from innsight_py.layers.linear import Dense
-from innsight_py.layers.through_time import StepRecord, Way, summed, through_step
+from innsight_py.layers.through_time import StepRecord, Way, cut_ways, summed, through_step
 
 #: The two cells of a layer: that of the first step, which may start from constants, and that of all others.
 FIRST, LATER = 0, 1
 #: What the two saw: the records of their parts.
 Seen = tuple[dict[str, Record], dict[str, Record]]
+#: For each stretch of a step: by which ways something goes down through the first one and the later ones.
+Stages = list[tuple[Way | None, Way | None]]
 #: A backward step at a product with a matrix: the part, what came to it, which cell, and which of its steps.
 MatrixStep = Callable[[Part, Tensor, int, int], Tensor]
 
@@ -55,7 +59,7 @@ class Within(Rule):
 
     parts: tuple[Mapping[str, tuple[Rule, int | None]], Mapping[str, tuple[Rule, int | None]]]
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return " ".join(f"{name} {rule.key} {factor}" for part in self.parts for name, (rule, factor) in part.items())
 
@@ -249,35 +253,21 @@ class Recurrent(Layer):
 
     # -- backward -----------------------------------------------------------------------------------------------
 
-    def _ways(self, like: Tensor, step: Callable[[int], PartStep]) -> list[tuple[list[Way], list[Way]]]:
+    def _ways(self, like: Tensor, step: Callable[[int], PartStep]) -> Stages:
         """Return by which ways something goes down through the first step and the later ones; see `Cell.factors`."""
         *lead, steps, _ = self.input_dims[0]
         found = []
         for sinks in self.later.stages:
             first, later = (
-                self._cut(cell, cell.factors((*lead, count), like, step(which), sinks)) if count else []
+                cut_ways(cell.size, cell.factors((*lead, count), like, step(which), sinks), self._in_order)
+                if count
+                else None
                 for which, (cell, count) in enumerate(zip(self.cells_of(), (1, steps - 1), strict=True))
             )
             found.append((first, later))
         return found
 
-    def _cut(self, cell: Cell, factors: Mapping[str, Tensor]) -> list[Way]:
-        names: dict[int, list[str]] = {}
-        for name, factor in factors.items():
-            names.setdefault(id(factor), []).append(name)
-        ways = []
-        for same in names.values():
-            factor = factors[same[0]]
-            gates = factor.shape[-1] // cell.size
-            sinks = [self._in_order(x) for x in factor]
-            if gates > 1:
-                sinks = [[x.reshape(*x.shape[:-1], gates, cell.size) for x in steps] for steps in sinks]
-            ways.append(Way(tuple(same), sinks[0], sinks[1] if len(sinks) > 1 else None, gates))
-        return ways
-
-    def _back(
-        self, g: Tensor, stages: list[tuple[list[Way], list[Way]]], through: MatrixStep
-    ) -> list[Tensor | None]:  # fmt: skip
+    def _back(self, g: Tensor, stages: Stages, through: MatrixStep) -> list[Tensor | None]:
         """Walk back through time."""
         size, parts = self.later.seen[self.later.output], {part.name: part for part in self.later.parts}
         steps, pieces = self._in_order(g), list[Tensor]()
@@ -349,34 +339,41 @@ class Recurrent(Layer):
 
             return one
 
-        records = at.once(f"steps {rule.key}", lambda: self._records(seen, rule))
+        shared = at.once(f"steps {rule.key}", lambda: self._shared(seen, rule))
 
         def through(part: Part, upper: Tensor, which: int, place: int) -> Tensor:
-            (piece,) = part.layer.lrp(upper, records[which][part.name][place], rule.parts[which][part.name][0])
-            assert piece is not None
-            return piece
+            return shared[which][part.name](upper, place)
 
         return self._back(r, at.once(rule.key, lambda: self._ways(r, step)), through)
 
-    def _records(self, seen: Seen, rule: Within) -> list[dict[str, list[StepRecord]]]:
-        """Return what each step saw of the products with matrices; what rules divide by is computed for all at once."""
+    def _shared(self, seen: Seen, rule: Within) -> list[dict[str, StepShare]]:
+        """Return what shares out at each step of the products with matrices; what it divides by is computed for all."""
         found = []
         for which, records in enumerate(seen):
-            of: dict[str, list[StepRecord]] = {}
+            of: dict[str, StepShare] = {}
             for name in MATRICES:
                 if name in records:
-                    it = records[name]
-                    kept = self._matrix(name).shares(it, rule.parts[which][name][0])
-                    cut = {
-                        key: [None] * it.output.shape[-2] if x is None else self._in_order(x) for key, x in kept.items()
-                    }
-                    pairs = zip(self._in_order(it.inputs[0]), self._in_order(it.output), strict=True)
-                    of[name] = [
-                        StepRecord((x,), y, it, {key: values[i] for key, values in cut.items()})
-                        for i, (x, y) in enumerate(pairs)
-                    ]
+                    layer, own = self._matrix(name), rule.parts[which][name][0]
+                    shared = layer.in_steps(records[name], own, self._in_order)
+                    of[name] = shared or self._one_by_one(layer, records[name], own)
             found.append(of)
         return found
+
+    def _one_by_one(self, layer: Dense, it: Record, rule: Rule) -> StepShare:
+        """Return the rule of a layer at each step, for those that are no table of shares."""
+        kept = layer.shares(it, rule)
+        cut = {key: [None] * it.output.shape[-2] if x is None else self._in_order(x) for key, x in kept.items()}
+        pairs = zip(self._in_order(it.inputs[0]), self._in_order(it.output), strict=True)
+        records = [
+            StepRecord((x,), y, it, {key: values[i] for key, values in cut.items()}) for i, (x, y) in enumerate(pairs)
+        ]
+
+        def share_one(upper: Tensor, place: int) -> Tensor:
+            (piece,) = layer.lrp(upper, records[place], rule)
+            assert piece is not None
+            return piece
+
+        return share_one
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         def step(which: int) -> PartStep:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,15 +12,15 @@ from innsight_py.layers.base import Record, T
 
 
 class Way(NamedTuple):
-    """What goes down through a step to some values, which all get the same: factors of the state and of the cell.
+    """What goes down through a step: factors of the state and of the cell, for all values that get something.
 
-    Each has an entry a step, ``(B or 1, *lead, [gates,] hidden)``, in the layer's order.
+    Each has an entry a step, ``(B or 1, *lead, gates, hidden)``, in the layer's order. `parts` tells which names get
+    the same, from which gate on, and how many gates.
     """
 
-    names: tuple[str, ...]
+    parts: tuple[tuple[tuple[str, ...], int, int], ...]
     state: Sequence[Tensor]
     cell: Sequence[Tensor] | None
-    gates: int
 
 
 class StepRecord(Record):
@@ -43,13 +43,36 @@ def summed(x: Tensor | None, y: Tensor | None) -> Tensor | None:
     return x if y is None else y if x is None else x + y
 
 
-def through_step(ways: Sequence[Way], place: int, state: Tensor, cell: Tensor | None) -> dict[str, Tensor]:
+def cut_ways(size: int, factors: Mapping[str, Tensor], cut: Callable[[Tensor], list[Tensor]]) -> Way | None:
+    """Lay the factors of all values side by side, gate by gate, and cut them into steps; None where nothing goes."""
+    if not factors:
+        return None
+    names: dict[int, list[str]] = {}
+    for name, factor in factors.items():
+        names.setdefault(id(factor), []).append(name)
+    distinct = [factors[same[0]] for same in names.values()]
+    rows = max(factor.shape[1] for factor in distinct)
+    parts, start = [], 0
+    for same, factor in zip(names.values(), distinct, strict=True):
+        gates = factor.shape[-1] // size
+        parts.append((tuple(same), start, gates))
+        start += gates
+    wide = torch.cat([f if f.shape[1] == rows else f.expand(-1, rows, *f.shape[2:]) for f in distinct], -1)
+    sinks = [cut(x) for x in wide]
+    steps = [[x.reshape(*x.shape[:-1], start, size) for x in sink] for sink in sinks]
+    return Way(tuple(parts), steps[0], steps[1] if len(steps) > 1 else None)
+
+
+def through_step(way: Way | None, place: int, state: Tensor, cell: Tensor | None) -> dict[str, Tensor]:
     """Return what the state and the cell hand down to each value that a step takes."""
+    if way is None:
+        return {}
+    total = way.state[place] * state.unsqueeze(-2)
+    if cell is not None and way.cell is not None:
+        total = torch.addcmul(total, way.cell[place], cell.unsqueeze(-2))
+    if len(way.parts) == 1:
+        return dict.fromkeys(way.parts[0][0], total.flatten(-2))
     down: dict[str, Tensor] = {}
-    for way in ways:
-        several = way.gates > 1
-        total = way.state[place] * (state.unsqueeze(-2) if several else state)
-        if cell is not None and way.cell is not None:
-            total = torch.addcmul(total, way.cell[place], cell.unsqueeze(-2) if several else cell)
-        down |= dict.fromkeys(way.names, total.flatten(-2) if several else total)
+    for names, start, gates in way.parts:
+        down |= dict.fromkeys(names, total.narrow(-2, start, gates).flatten(-2))
     return down

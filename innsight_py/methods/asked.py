@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BeforeValidator
+from pydantic import PlainValidator
 from torch import Tensor
 
 from innsight_py._checks import WrongTypeError, warn
@@ -38,7 +38,7 @@ def _explainable(value: object) -> object:
 
 
 #: What the gradient methods take: a converter, or a module as it is (see `innsight_py.model.module`).
-AnyConverter = Annotated[Explainable, BeforeValidator(_explainable)]
+AnyConverter = Annotated[Explainable, PlainValidator(_explainable)]
 
 
 class Asked(Explanation):

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from innsight_py._checks import Count, Flag, Seed, checked, warn
 from innsight_py.layers import DeepLiftRule, Layer
-from innsight_py.methods import alarm
+from innsight_py.methods import alarm, sparing
 from innsight_py.methods.base import InterpretingMethod, has_rows, random_source, reference_text
 from innsight_py.methods.walk import Walk
 from innsight_py.model.converter import Converter
 from innsight_py.model.graph import Explained, Graph, Step, Trace
-from innsight_py.results.completeness import quick_gaps, warn_if_incomplete, worst_entry
+from innsight_py.results.completeness import clearly_complete, quick_gaps, warn_if_incomplete, worst_entry
 
 
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
@@ -75,6 +75,8 @@ class _Rescaling(InterpretingMethod):
             return
         # Reveal-cancel divides by differences that are nearly 0, as R does; its contributions are known to cancel.
         gaps = quick_gaps(self)
+        if clearly_complete(self, gaps, alarm.ROUNDING[self.dtype], alarm.DOUBTFUL):
+            return
         complete = not warn_if_incomplete(self, self.losses or [rounding], gaps)
         if complete and self.rule_name == "rescale" and self.layer is None:
             self._warn_of_amplified(walk, reference, rounding, gaps)
@@ -226,13 +228,18 @@ class DeepLift(_Rescaling):
         """Walk back from all rows; return the explained values at the references, ``(1, nodes)`` or ``(B, nodes)``."""
         rule, model = DeepLiftRule(self.rule_name, self.winner_takes_all), walk.model
         single = len(reference[0]) == 1
-        at_reference = model.trace(reference) if single else None
+        chunks = walk.row_chunks(walk.rows)
+        spares = walk.is_large(chunks[0].stop) and not model.takes_as_given
+        kept = sparing.passing(walk.ends, rule) if spares else None
+        at_reference = model.trace(reference, seen=kept) if single else None
         found: dict[int, list[Tensor]] = {i: [] for i in walk.what}
-        for rows in walk.row_chunks(walk.rows):
+        for rows in chunks:
             some, some_ref = self._take(inputs, rows, model), self._take_reference(reference, rows, model)
-            trace, at_ref = model.trace(some), at_reference
+            at_ref = at_reference
             if at_ref is None:
-                at_ref = model.trace(some_ref)
+                at_ref = model.trace(some_ref, seen=kept)
+            last = not single or len(chunks) == 1
+            trace = model.trace(some, seen=sparing.compared(walk.ends, rule, at_ref, last) if spares else None)
             if walk.column == 0:
                 walk.observe(trace, rows)
             if not single or rows.start == 0:
@@ -241,7 +248,7 @@ class DeepLift(_Rescaling):
             pairs = zip(some[: len(model.inputs)], some_ref, strict=False)
             differences = [x - x_ref for x, x_ref in pairs]
             step, count = deeplift_step(trace, _beside(walk, trace, at_ref, some_ref), rule), len(some[0])
-            for i, nodes, pieces in walk.back(step, rows, count, count):
+            for i, nodes, pieces in walk.back(step, rows, count, count, spent=trace):
                 for j, piece in enumerate(pieces):
                     if piece is not None:
                         walk.put(i, j, nodes, rows, piece, differences[j])

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from innsight_py._checks import Count, Flag, NotNegative, Seed, checked
 from innsight_py.functions.elementwise import all_finite
+from innsight_py.methods import sparing
 from innsight_py.methods.asked import AnyConverter
 from innsight_py.methods.base import InterpretingMethod, random_source
 from innsight_py.methods.gradient_step import gradient_step
 from innsight_py.methods.relu_rule import ReluRule, check_relus, relu_step
 from innsight_py.methods.walk import Walk
 from innsight_py.model.explainable import Explainable
-from innsight_py.model.graph import Graph, Step, Trace
+from innsight_py.model.graph import Graph, Seen, Step, Trace
 
 #: Gives the points of some rows and steps, each input ``(rows * steps, *dims)``, and what gradients are multiplied by.
 Points = Callable[[slice, slice], tuple[list[Tensor], list[Tensor] | None]]
@@ -44,16 +45,20 @@ class GradientBased(InterpretingMethod):
     def _step(self, trace: Trace) -> Step:
         return gradient_step(trace)
 
+    def _seen(self, walk: Walk, rows: int) -> Seen | None:
+        """Let a pass that takes much memory keep no more than the gradient needs."""
+        return sparing.for_gradients(walk.ends) if walk.is_large(rows) else None
+
     def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> None:
         """Leave the mean of the gradients over n points a row, each times what `points` says, in the walk's buffers."""
         for rows, steps in walk.blocks(n):
             inputs, factors = points(rows, steps)
-            trace = walk.model.trace(inputs)
+            trace = walk.model.trace(inputs, seen=self._seen(walk, len(inputs[0])))
             if observe:
                 walk.observe(trace, rows)
             shape = (rows.stop - rows.start, steps.stop - steps.start)
             points_at_once = shape[0] * shape[1]
-            for i, nodes, pieces in walk.back(self._step(trace), rows, points_at_once, points_at_once / n):
+            for i, nodes, pieces in walk.back(self._step(trace), rows, points_at_once, points_at_once / n, spent=trace):
                 for j, piece in enumerate(pieces):
                     if piece is None:
                         continue
@@ -151,6 +156,9 @@ class Gradient(GradientBased):
 
     def _step(self, trace: Trace) -> Step:
         return gradient_step(trace) if self.relu_rule is None else relu_step(trace, self.relu_rule)
+
+    def _seen(self, walk: Walk, rows: int) -> Seen | None:
+        return super()._seen(walk, rows) if self.relu_rule is None else None
 
     def _fields(self) -> list[tuple[str, str]]:
         return [*super()._fields(), *([] if self.relu_rule is None else [("relu_rule", f"'{self.relu_rule}'")])]

@@ -20,9 +20,9 @@ from innsight_py.layers.arithmetic import Product
 from innsight_py.layers.base import UnsupportedLayerError
 from innsight_py.layers.cast import Detach
 from innsight_py.methods import lrp_alarm
-from innsight_py.methods.base import InterpretingMethod
+from innsight_py.methods.base import InterpretingMethod, cut
 from innsight_py.methods.walk import Walk
-from innsight_py.model.assignment import Assigned, assign, in_section
+from innsight_py.model.assignment import Assigned, assign, assigned_once, in_section
 from innsight_py.model.converter import Converter
 from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.model.rule_names import Chosen, read_params, read_rules
@@ -154,11 +154,13 @@ class LRP(InterpretingMethod):
         inputs = self._first(self.data)
         with Walk(self, inputs[0].shape[0]) as walk:
             outside: dict[str, str] = {}
+            grown: lrp_alarm.Grown = {}
+            notes = walk.pairs == 1 and walk.model.sizes.trace >= lrp_alarm.NOTED
             for rows in walk.row_chunks(walk.rows):
-                trace = walk.model.trace([x[rows] for x in inputs])
+                trace = walk.model.trace([cut(x, rows) for x in inputs])
                 outside |= _outside(trace, self._rules)
                 try:
-                    self._distribute(walk, trace, rows)
+                    self._distribute(walk, trace, rows, grown if notes else None)
                 except UnsupportedLayerError as error:
                     raise self._with_way_on(error, walk, trace.row(0)) from None
             if outside:
@@ -170,14 +172,17 @@ class LRP(InterpretingMethod):
             self.losses = self._losses()
             if self.decomposes:
                 warn_if_incomplete(self, None if self.losses else [_NOTHING_TO_SHARE])
-            self._warn_of_exploded(walk, inputs)
+            self._warn_of_exploded(walk, inputs, trace, grown)
 
-    def _distribute(self, walk: Walk, trace: Trace, rows: slice) -> None:
-        """Hand relevance down for some rows."""
+    def _distribute(self, walk: Walk, trace: Trace, rows: slice, grown: lrp_alarm.Grown | None) -> None:
+        """Hand relevance down for some rows, and note how much it grows."""
         start, count = self._start(walk.model, trace), rows.stop - rows.start
         walk.observe(trace, rows, start)
-        for i, nodes, pieces in walk.back(_lrp_step(trace, self._rules), rows, count, count, start):
-            joined = _joined(walk.model, walk.what[i].node)
+        step = _lrp_step(trace, self._rules)
+        step = step if grown is None else lrp_alarm.noting(step, grown)
+        for i, nodes, pieces in walk.back(step, rows, count, count, start, trace):
+            missing = any(piece is None for piece in pieces)
+            joined = _joined(walk.model, walk.what[i].node) if missing else set()
             for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
                 if piece is not None:
                     walk.put(i, j, nodes, rows, piece)
@@ -204,22 +209,26 @@ class LRP(InterpretingMethod):
         """Return the rule of each layer that is walked: that which it has in the whole model."""
         section = self._model
         if not isinstance(section, Section):
-            return assign(section, chosen, self.winner_takes_all, self.channels_first)
+            return assigned_once(section, chosen, self.winner_takes_all, self.channels_first)
         known = {node.name for node in self._base.tail.nodes}
         inside = all(parent in known for parent, _ in section.parents.values())
         assigned = assign(self._base.tail if inside else self._base, chosen, self.winner_takes_all, self.channels_first)
         return in_section(section, assigned)
 
-    def _warn_of_exploded(self, walk: Walk, inputs: list[Tensor]) -> None:
-        """Warn once of relevances out of proportion to what is explained; the true reason comes before the others."""
+    def _warn_of_exploded(self, walk: Walk, inputs: list[Tensor], trace: Trace, grown: lrp_alarm.Grown) -> None:
+        """Warn once of relevances out of proportion to what is explained; the true reason comes before the others.
+
+        The trace of the last rows is that of a single row.
+        """
         worst = lrp_alarm.exploded(self)
         if worst is None:
             return
         what = walk.what[worst.output]
-        trace = walk.model.trace([x[worst.row : worst.row + 1] for x in inputs])
+        if walk.rows > 1:
+            trace = walk.model.trace([x[worst.row : worst.row + 1] for x in inputs])
         start = self._start(walk.model, trace)(what)
         limit = lrp_alarm.EXPLODED * worst.explained
-        why = lrp_alarm.reason(walk.model, what, worst.node, trace, start, self._rules, _lrp_step, limit)
+        why = lrp_alarm.reason(walk.model, what, worst.node, trace, start, self._rules, _lrp_step, limit, grown)
         self.losses = [why, *self.losses]
         port = self.described.outputs[worst.output]
         label = node_label(worst.node, port.dim, port.names)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from innsight_py.functions.elementwise import largest_magnitude
 from innsight_py.functions.lrp import Shares
 from innsight_py.functions.lrp_weightless import Taylor
 from innsight_py.inputs.nodes import as_position
@@ -20,6 +21,9 @@ from innsight_py.results.attributions import Attributions
 
 #: As many times the largest explained value the largest relevance may be before it is spoken of.
 EXPLODED = 500.0
+#: From how many values of a row on the walk of one row and one node notes what an alarm has to say: a walk again would
+#: take as long as the method.
+NOTED = 2**18
 #: Rules that are tried, the nearest first.
 CALMER = ("epsilon", "epsilon_plus", "z_plus", "cp_lrp")
 
@@ -39,10 +43,13 @@ def exploded(attributions: Attributions) -> Place | None:
     for i, goal in enumerate(attributions.decomp_goal or ()):
         if goal is None:
             continue
-        explained = float(goal.abs().nan_to_num(0.0, 0.0).max())
         relevances = [x for x in attributions.result[i] or () if x is not None and x.numel()]
         if not relevances:
             continue
+        explained = largest_magnitude(goal)
+        if math.isfinite(explained) and all(largest_magnitude(x) <= EXPLODED * explained for x in relevances):
+            continue
+        explained = float(goal.abs().nan_to_num(0.0, 0.0).max())
         largest = torch.stack([_magnitudes(x) for x in relevances]).amax(0)
         worst = float(largest.max())
         if not math.isfinite(worst):  # a NaN or an infinity hides the other relevances of its row and node
@@ -62,9 +69,26 @@ def _magnitudes(x: Tensor) -> Tensor:
     return torch.maximum(x.amax(axes), -x.amin(axes))
 
 
+#: What came out of each layer of a walk over what went in, by its name: the sums of the magnitudes.
+Grown = dict[str, float]
+
+
+def noting(step: Step, grown: Grown) -> Step:
+    """Let a walk of one row and one node note how much each layer makes the relevances grow."""
+
+    def noted(layer: Layer, upper: Tensor, name: str, at: Explained | None) -> list[Tensor | None]:
+        pieces = step(layer, upper, name, at)
+        above, below = _size([upper]), _size(pieces)
+        if above > 0:
+            grown[name] = below / above
+        return pieces
+
+    return noted
+
+
 def reason(
     graph: Graph, what: Explained, node: int, trace: Trace, start: Tensor, rules: Mapping[str, Assigned],
-    steps: Callable[[Trace, Mapping[str, Assigned]], Step], limit: float,
+    steps: Callable[[Trace, Mapping[str, Assigned]], Step], limit: float, grown: Grown,
 ) -> str:  # fmt: skip
     """Say which layer makes the relevances of one row large, and which rule does not.
 
@@ -84,20 +108,13 @@ def reason(
         Makes the step of a walk of a trace and rules.
     limit : float
         The largest relevance that is not too large.
+    grown : dict
+        What the walk of this row and node noted, see `noting`; without it there is another walk.
     """
     seed = torch.zeros_like(start)[None]
     seed[..., node] = start[..., node]
-    grown: dict[str, float] = {}
-    step = steps(trace, rules)
-
-    def observed(layer: Layer, upper: Tensor, name: str, at: Explained | None) -> list[Tensor | None]:
-        pieces = step(layer, upper, name, at)
-        above, below = _size([upper]), _size(pieces)
-        if above > 0:
-            grown[name] = below / above
-        return pieces
-
-    graph.backward(what, seed, observed)
+    if not grown:
+        graph.backward(what, seed, noting(steps(trace, rules), grown))
     worst = max(grown, key=lambda name: grown[name], default="")
     if not worst:
         return ""
@@ -138,4 +155,10 @@ def _largest(
 
 
 def _size(pieces: Sequence[Tensor | None]) -> float:
-    return sum(float(x.double().abs().sum().nan_to_num(0.0, 0.0)) for x in pieces if x is not None)
+    """Sum the magnitudes, in the precision of the relevances where that holds the sum."""
+    total = 0.0
+    for x in pieces:
+        if x is not None:
+            size = float(x.abs().sum())
+            total += size if math.isfinite(size) else float(x.double().abs().sum().nan_to_num(0.0, 0.0))
+    return total

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from innsight_py.functions.layout import empty_like
 from innsight_py.inputs.selection import Selection
 from innsight_py.methods.base import InterpretingMethod
+from innsight_py.methods.sparing import forgetting
 from innsight_py.model.explainable import DTYPES
 from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.results.attributions import Buffers
@@ -23,6 +24,8 @@ from innsight_py.results.attributions import Buffers
 CACHE_BYTES = (3 * 2**19, 6 * 2**20)
 #: Bytes of the values that a forward pass keeps for the walk back.
 TRACE_BYTES = 64 * 2**20
+#: From how many bytes of a pass on only those are kept that the walk back looks at.
+LARGE_BYTES = 8 * 2**20
 
 
 class Walk:
@@ -76,6 +79,11 @@ class Walk:
         if sizes.steps > 1:  # of a loop through time only one step has to stay in the cache
             self._cache_bytes = min(self._cache_bytes * sizes.steps, TRACE_BYTES)
 
+    @property
+    def pairs(self) -> int:
+        """How many rows and nodes there are to walk back for: their product."""
+        return self.rows * sum(self.selection.count(i) for i in self.what)
+
     # -- chunks -------------------------------------------------------------------------------------------------
 
     def points_together(self) -> int:
@@ -101,6 +109,15 @@ class Walk:
                 for start in range(0, n, together):
                     yield slice(row, row + 1), slice(start, min(start + together, n))
 
+    def is_large(self, rows: int) -> bool:
+        """Tell whether a pass of so many rows takes so much memory that it should keep no more than is needed."""
+        return self._trace_bytes * rows >= LARGE_BYTES
+
+    @property
+    def ends(self) -> frozenset[str]:
+        """Names of the layers whose values are explained."""
+        return frozenset(what.node for what in self.what.values())
+
     def _show(self) -> None:
         """Start the progress bar: when it is asked for, or after the first piece of work, if somebody is watching."""
         self._bar = tqdm(
@@ -122,7 +139,13 @@ class Walk:
     # -- the walk -----------------------------------------------------------------------------------------------
 
     def back(
-        self, step: Step, rows: slice, batch: int, done: float, start: Callable[[Explained], Tensor] | None = None
+        self,
+        step: Step,
+        rows: slice,
+        batch: int,
+        done: float,
+        start: Callable[[Explained], Tensor] | None = None,
+        spent: Trace | None = None,
     ) -> Iterator[tuple[int, slice, list[Tensor | None]]]:
         """Walk back from every selected node; from its own node for each row of a layer with a target.
 
@@ -138,6 +161,8 @@ class Walk:
             How many rows of the result are done with it (a part of one, where a row takes several walks).
         start : callable, optional
             Gives the value that each explained node starts with, shape ``(B, nodes)``. Default: 1.
+        spent : Trace, optional
+            A pass after which nobody else walks back: what its layers computed for it is let go in the last walk.
 
         Yields
         ------
@@ -151,7 +176,9 @@ class Walk:
             for i in self.what
             for first in range(0, self.selection.count(i), together)
         ]
-        for i, chunk in chunks:
+        for number, (i, chunk) in enumerate(chunks, 1):
+            if spent is not None and number == len(chunks) and self.is_large(batch):
+                step = forgetting(step, spent)
             what, one_hot = self.what[i], self._one_hot(i, chunk, rows, batch)
             seed = one_hot if start is None else one_hot * start(what)
             yield i, chunk, self.model.backward(what, seed, step)
@@ -223,6 +250,8 @@ class Walk:
         if i in self._targets:
             return values.gather(1, self._targets[i][rows].unsqueeze(1))
         nodes = self.selection.idx[i] or ()
+        if nodes == tuple(range(values.shape[1])):
+            return values.clone(memory_format=torch.contiguous_format)
         if nodes and nodes[-1] - nodes[0] == len(nodes) - 1 and all(map(int.__lt__, nodes, nodes[1:])):
             return values.narrow(1, nodes[0], len(nodes)).clone(memory_format=torch.contiguous_format)
         return values[:, list(nodes)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -26,6 +27,10 @@ from innsight_py.model.selectors import Selected, select
 from innsight_py.model.unrolled import STEPS, name_within, rules_within, unrolled
 
 _PASSES = Pass()
+#: For how many choices of rules a graph keeps what its layers follow.
+MOST_KNOWN = 32
+#: For each graph what its layers follow, by what was chosen. A graph itself stays as it is.
+KNOWN: WeakKeyDictionary[Graph, dict[Hashable, dict[str, Assigned]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,23 @@ def assign(graph: Graph, chosen: Chosen, winner_takes_all: bool, channels_first:
         found[node.name] = assigned
     found = _with_constant_factors(graph, found, choices=isinstance(chosen, list))
     return found if graph is whole else _together(whole, found)
+
+
+def assigned_once(graph: Graph, chosen: Chosen, winner_takes_all: bool, channels_first: bool) -> dict[str, Assigned]:
+    """Do the same as `assign`; what was chosen before is looked up, for a graph never changes."""
+    pairs = chosen if isinstance(chosen, list) else chosen.items() if isinstance(chosen, dict) else [("", chosen)]
+    own = [value for _, rule in pairs for value in vars(rule).values()]
+    if any(isinstance(value, Tensor) or callable(value) for value in own):  # these may change
+        return assign(graph, chosen, winner_takes_all, channels_first)
+    key = (type(chosen), tuple(map(tuple, pairs)), winner_takes_all, channels_first)
+    known = KNOWN.setdefault(graph, {})
+    found = known.get(key)
+    if found is None:
+        found = assign(graph, chosen, winner_takes_all, channels_first)
+        if len(known) >= MOST_KNOWN:
+            known.clear()
+        known[key] = found
+    return found
 
 
 def _together(graph: Graph, found: Mapping[str, Assigned]) -> dict[str, Assigned]:

@@ -25,6 +25,9 @@ from innsight_py.spec.places import Place
 #: explained if the walk starts here), and returns one tensor for each input of the layer: None where nothing flows.
 Step = Callable[[Layer, Tensor, str, "Explained | None"], list[Tensor | None]]
 
+#: Takes the name of a layer, the layer, and what a pass has just seen there.
+Seen = Callable[[str, Layer, Record], None]
+
 
 class Node(NamedTuple):
     """A layer's place in the graph: its name and the names of the values it takes."""
@@ -286,7 +289,7 @@ class Graph(nn.Module):
         names = (*self.inputs, *self.held) if self.held else self.inputs
         return [lay_out(x) if name in self._images else x for name, x in zip(names, inputs, strict=True)]
 
-    def trace(self, inputs: Sequence[Tensor], given: Trace | None = None) -> Trace:
+    def trace(self, inputs: Sequence[Tensor], given: Trace | None = None, seen: Seen | None = None) -> Trace:
         """Run the model and keep all that the backward walk may need.
 
         Parameters
@@ -295,18 +298,26 @@ class Graph(nn.Module):
             One tensor ``(B, *dims)`` for each input, and then for each value that is held.
         given : Trace, optional
             Another pass, of as many rows or of one, whose detached values are taken instead of this pass's own.
+        seen : callable, optional
+            What is done with each record as soon as it is there. Values are then kept no longer than layers take them,
+            but for the inputs and the outputs.
         """
         if given is not None:
             rows = max(len(inputs[0]), len(given.values[self.inputs[0]]))
             inputs = [x.expand(rows, *x.shape[1:]) for x in inputs]
         values = dict(zip((*self.inputs, *self.held), self.lay_out(inputs), strict=True))
         records: dict[str, Record] = {}
-        for name, sources, layer, is_image, *_ in self._steps:
+        for i, (name, sources, layer, is_image, *_) in enumerate(self._steps):
             taken = [values[source] for source in sources]
             if given is not None and isinstance(layer, Detach):
                 taken = [given.values[name].expand(len(inputs[0]), *layer.output_dim)]
             record = records[name] = layer.record(*taken)
             values[name] = lay_out(record.output) if is_image else record.output
+            if seen is not None:
+                seen(name, layer, record)
+                for source in sources:
+                    if self._last_use[source] == i and source not in self.inputs:
+                        values.pop(source, None)
         return Trace(records, values)
 
     # -- preparation --------------------------------------------------------------------------------------------

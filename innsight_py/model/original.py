@@ -20,6 +20,8 @@ from innsight_py.spec.keys import default_keys, layer_title
 
 #: Models with more values than this in one forward pass of one row are compared with the original in single precision.
 LARGE_MODEL = 5_000_000
+#: Models with more values than this are compared on two ordinary rows, and those far out; others on three.
+HEAVY_MODEL = 500_000
 #: Where an original has a second computation in double precision: what this may differ by, as its constants have the
 #: digits of single precision, and how much of that may change over a step of a difference.
 SAME, STEADY = 1e-6, 1e-11
@@ -43,8 +45,11 @@ def compare_with_original(reading: Reading, spec: ModelSpec, model: ConvertedMod
     double, single = (torch.float64, 1e-9), (torch.float32, 1e-5)
     large = model.sizes.trace > LARGE_MODEL
     least = _rounding(model)
+    chosen = [0, 1, *(row for row, scale in enumerate(SCALES) if scale > 1)]
+    chosen = chosen if model.sizes.trace > HEAVY_MODEL else list(range(len(SCALES)))
+    scales = [SCALES[row] for row in chosen]
     for dtype, tolerance in (single,) if large else (double, single):
-        inputs = [x.to(dtype) for x in draws]
+        inputs = [x[chosen].to(dtype) for x in draws]
         tolerance = max(tolerance, least)
         try:
             expected = _run(reading, inputs)
@@ -61,7 +66,7 @@ def compare_with_original(reading: Reading, spec: ModelSpec, model: ConvertedMod
         converted = ConvertedModel(spec, dtype, like=model)
         with torch.no_grad():
             found = converted(*inputs)
-        wrong = _which_differs(found, expected, SCALES, tolerance)
+        wrong = _which_differs(found, expected, scales, tolerance)
         if wrong is None:
             more = None if large else rows_beyond_thresholds(spec, converted, inputs, reading.fixed)
             if more is not None:
@@ -164,9 +169,11 @@ def _first_difference(reading: Reading, spec: ModelSpec, model: ConvertedModel, 
         rows = [x[i : i + 1] for x in inputs]
         expected = reading.run([x.clone() for x in rows])
         if any(value.dim() < 2 for value in expected):
+            whole = [k for k, value in enumerate(expected) if value.dim() > 1]
+            choice = f" Or leave it out: Converter(..., output={whole[0]})." if whole else ""
             return (
                 "the module returns a single number for all rows together. Let it return one for each row, (B,), or "
-                "for each node, (B, nodes)."
+                f"for each node, (B, nodes).{choice}"
             )
         several = next((len(value) for value in expected if len(value) != 1), None)
         if several is not None:

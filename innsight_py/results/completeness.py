@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from innsight_py._checks import warn
+from innsight_py.functions.elementwise import largest_magnitude
 from innsight_py.results.attributions import Attributions
 from innsight_py.spec.keys import layer_title
 
@@ -24,6 +25,10 @@ STEPS_TOLERANCE = 0.05
 STEPS_TARGET = 0.01
 #: The largest number of doubtful rows whose sums are computed again in double precision.
 FEW = 64
+#: So many values are looked at one by one sooner than torch begins to look at all.
+SMALL = 2**8
+#: What part of a limit is below it however it is rounded.
+CLEARLY = 0.99
 #: How many values are added up in double precision at once.
 TOGETHER = 2**20
 
@@ -238,6 +243,42 @@ def _doubtful(gap: Tensor, goal: Tensor, limit: float) -> Tensor:
     return (gap.abs() > limit * goal.abs()).any(1).nonzero().flatten()
 
 
+def clearly_complete(
+    attributions: Attributions, gaps: Mapping[int, Tensor], rounding: float, amplified: float
+) -> bool:  # fmt: skip
+    """Tell of few values soon that neither `warn_if_incomplete` nor `worst_entry` finds any.
+
+    Where it is a matter of rounding, and for many values, the answer is no.
+
+    Parameters
+    ----------
+    attributions : Attributions
+        A method's result and goals.
+    gaps : mapping of int to Tensor
+        What `quick_gaps` gives.
+    rounding, amplified : float
+        As for `worst_entry`.
+    """
+    if any(gap.numel() > SMALL for gap in gaps.values()):
+        return False
+    limit = CLEARLY * TOLERANCE[attributions.dtype]
+    for i, goal in _goals(attributions):
+        value = (attributions.explained_values or attributions.decomp_goal or [])[i]
+        results = [x for x in attributions.result[i] or () if x is not None and x.numel()]
+        if value is None or not results:
+            return False
+        numbers = [x.flatten().tolist() for x in (gaps[i], goal, value)]
+        largest = 0.0
+        for gap, one, other in zip(*numbers, strict=True):
+            size, explained = abs(one), max(abs(one), abs(other))
+            if not (abs(gap) <= limit * size and abs(gap) <= CLEARLY * rounding * explained):
+                return False
+            largest = max(largest, explained)
+        if not all(largest_magnitude(x) <= CLEARLY * amplified * largest for x in results):
+            return False
+    return True
+
+
 class Entry(NamedTuple):
     """One row and node, and how far what they sum to is from what is explained.
 
@@ -284,8 +325,7 @@ def worst_entry(attributions: Attributions, i: int, gap: Tensor, rounding: float
     if goal is None or values is None or not results:
         return None
     explained = torch.maximum(goal.abs(), values.abs())
-    largest = max(max(abs(float(end)) for end in torch.aminmax(x)) for x in results)
-    everywhere = largest > amplified * float(explained.max())
+    everywhere = max(map(largest_magnitude, results)) > amplified * float(explained.max())
     doubtful = (gap.abs() > rounding * explained).any(1) | everywhere
     rows = doubtful.nonzero().flatten()[:FEW]
     if not len(rows):

@@ -221,3 +221,16 @@ def test_a_model_that_makes_several_rows_of_one_is_told_so(width):
         ValueError, match=rf"for one instance the original returns {10 // width} rows\. .*\(len\(x\), -1\)"
     ):
         Converter(Rows(), input_dim=(10,))
+
+
+@pytest.mark.parametrize(
+    ("what", "index"),
+    [(lambda y: (y, None), 0), (lambda y: (1.0, y), 1), (lambda y: {"n": y.sum(), "scores": y}, 1)],
+    ids=["none", "number first", "sum"],
+)
+def test_the_choice_of_an_output_works(what, index):
+    model = Answer(what)
+    assert f"Converter(..., output={index})" in message_of(model)
+    expected = run_grad(Converter(LINEAR, input_dim=(3,)), X).get_result("torch_tensor")
+    found = run_grad(Converter(model, input_dim=(3,), output=index), X).get_result("torch_tensor")
+    assert torch.equal(found, expected)

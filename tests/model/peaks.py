@@ -1,9 +1,11 @@
-"""Peaks of memory, counted from torch's own allocations."""
+"""Peaks of memory, counted from torch's own allocations, and how often a model is run for a call."""
 
 from __future__ import annotations
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from innsight_py.model.graph import Graph
 
 MIB = 2**20
 
@@ -24,3 +26,16 @@ def peak(call) -> int:
     assert result is not None
     assert most > 0
     return most
+
+
+def passes(monkeypatch) -> list[str]:
+    """Note from now on, by name, the passes and the walks back of all graphs."""
+    done: list[str] = []
+
+    def noting(name):
+        plain = getattr(Graph, name)
+        return lambda *args, **keys: done.append(name) or plain(*args, **keys)
+
+    for name in ("forward", "trace", "backward"):
+        monkeypatch.setattr(Graph, name, noting(name))
+    return done

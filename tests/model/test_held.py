@@ -202,4 +202,4 @@ def test_scores_of_attention_come_in_chunks(run, options):
     one, ten = (peak(lambda k=k: run(converter, x, output_idx=k, verbose=False, **options)) for k in (few, many))
     scores = 4 * tokens * tokens * 4
     assert one > 4 * scores
-    assert ten <= one + scores
+    assert ten <= one + 1.5 * scores  # what LRP divides by is kept for the next of the ten

@@ -41,3 +41,14 @@ def test_a_dry_run_of_large_networks(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     large.write(table, 1, "A dry run.")
     assert "| vit | gradient | 2 |" in (tmp_path / "large.md").read_text()
+
+
+def test_what_others_cannot_do_is_said(capsys):
+    """On small networks, and no cell is begun after the minutes that were given."""
+    import large
+
+    common = ["--small", "--rounds", "1", "--outputs", "1", "--networks", "resnet50", "--methods"]
+    (line,) = large.main([*common, "lrp-epsilon_plus"]).to_dict("records")
+    assert line["ours over floor"] > 0
+    assert "captum: has no such rule" in line["remark"]
+    assert large.main([*common, "gradient", "--minutes", "0"]).empty

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from peaks import passes
 from torch import nn
 
 from innsight_py import (
@@ -227,6 +228,32 @@ def test_a_relevance_that_is_none_hides_no_other(none):
     assert (found.row, found.node, found.largest) == (2, 1, 1e7)
     relevances[2, 4, 1] = 0.0
     assert lrp_alarm.exploded(result) is None
+
+
+@pytest.mark.parametrize(("rows", "noted"), [(1, True), (1, False), (4, False)])
+def test_an_alarm_takes_one_walk_for_each_rule_that_it_tries(monkeypatch, rows, noted):
+    """What the walk of one row and node saw is not walked for again; of several rows only the worst is."""
+    first = {"type": "Dense", "weight": np.array([[1.0, -1.0]]), "activation_name": "sigmoid"}
+    last = {"type": "Dense", "weight": np.array([[10.0]]), "bias": np.array([0.1])}
+    converter, x = Converter({"input_dim": [2], "layers": [first, last]}), [[3.000001, 3.0]] * rows
+    monkeypatch.setattr(lrp_alarm, "NOTED", 1 if noted else 2**18)
+    done = passes(monkeypatch)
+    with pytest.warns(UserWarning, match='"z_plus" the largest is'):
+        run_lrp(converter, x, dtype="double", verbose=False)
+    assert done.count("trace") == (1 if rows == 1 else 2)
+    assert done.count("backward") == 1 + (not noted) + lrp_alarm.CALMER.index("z_plus") + 1
+
+
+def test_what_a_walk_notes_is_what_a_walk_again_finds(monkeypatch):
+    converter, x = Converter(net(torch.tanh, 3), input_dim=6), draw(1)
+    texts = []
+    monkeypatch.setattr(lrp_alarm, "EXPLODED", 1e-3)
+    for noted in (1, 2**18):
+        monkeypatch.setattr(lrp_alarm, "NOTED", noted)
+        with pytest.warns(UserWarning, match="They cancel") as caught:
+            run_lrp(converter, x, output_idx=[1], verbose=False)
+        texts.append(str(caught[0].message))
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("norm", [

@@ -1,0 +1,121 @@
+"""A pass that takes much memory keeps no more than the walk back looks at: to the last bit the same answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from laws import REFUSED, in_the_middle
+from method_calls import REFERENCES
+from one_of_each import LAYERS
+from peaks import MIB, images, passes, peak
+from torch import nn
+
+import innsight_py
+from innsight_py import Converter, run_deeplift, run_grad, run_lrp
+from innsight_py.functions.activations import activation_names
+from innsight_py.methods import walk
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*attributions:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*They cancel:UserWarning"),
+]
+
+CALLS = {
+    "Gradient": {"times_input": True},
+    "IntegratedGradient": {"n": 3},
+    "DeepLift": {},
+    "DeepLift, reveal-cancel": {"rule_name": "reveal_cancel"},
+    "DeepLift, shared": {"winner_takes_all": False},
+    "LRP": {},
+    "LRP, epsilon": {"rule_name": "epsilon", "winner_takes_all": False},
+}
+
+
+def answers(name, converter, data, reference, monkeypatch):
+    """Return the answers of a pass that keeps all and of one that does not, all rows at once and one by one."""
+    method = name.partition(",")[0]
+    options = dict(CALLS[name], verbose=False, ignore_last_act=False)
+    if method in REFERENCES:
+        options["x_ref"] = reference
+    found = []
+    for least in (2**60, 0):
+        monkeypatch.setattr(walk, "LARGE_BYTES", least)
+        for rows in (None, 1):
+            result = getattr(innsight_py, method)(converter, data, batch_size=rows, dtype="double", **options)
+            found.append([x for row in result.result for x in row or () if x is not None])
+    return found[:2], found[2:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in LAYERS for name in CALLS if not name.startswith(REFUSED.get(kind, ()))]
+)
+def test_answers_stay(kind, name, monkeypatch):
+    subject = in_the_middle(kind)
+    first = [x[:1] for x in subject.references]
+    kept, spared = answers(name, subject.converter, subject.data, first, monkeypatch)
+    for ours, theirs in zip(spared, kept, strict=True):
+        assert len(ours) == len(theirs)
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("activation", sorted({*activation_names()} - {"keras_sparsemax"}))
+def test_answers_of_every_activation_stay(activation, alone, monkeypatch):
+    """The activation of a dense layer, and one that is a layer of its own."""
+    rng = np.random.default_rng(3)
+    dense = {"type": "Dense", "weight": rng.uniform(0.1, 1, (4, 3)), "bias": np.full(4, 0.1)}
+    if alone:
+        layers = [dense, {"type": "Activation", "act_name": activation}]
+    else:
+        layers = [{**dense, "activation_name": activation}]
+    end = {"type": "Dense", "weight": rng.standard_normal((2, 4))}
+    converter = Converter({"input_dim": [3], "layers": [*layers, end]}, dtype="double")
+    data, reference = rng.uniform(0.1, 1, (3, 3)), rng.uniform(0.1, 1, (3, 3))
+    for name in ("Gradient", "DeepLift", "DeepLift, reveal-cancel"):
+        kept, spared = answers(name, converter, data, reference, monkeypatch)
+        assert all(torch.equal(a, b) for x, y in zip(spared, kept, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def blocks() -> nn.Module:
+    """Residual blocks with batch normalisation, at 64 x 64 pixels: values are all that takes memory."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.norm, self.two = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.Conv2d(16, 16, 1)
+
+        def forward(self, x):
+            return torch.relu(x + self.two(torch.relu(self.norm(self.one(x)))))
+
+    torch.manual_seed(0)
+    parts = (Block() for _ in range(6))
+    end = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *parts, *end).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "times"),
+    [(run_grad, {}, 1.0), (run_deeplift, {}, 1.5), (run_lrp, {"rule_name": "epsilon"}, 2.6)],
+    ids=["gradient", "deeplift", "epsilon"],
+)
+def test_a_deep_network_takes_about_what_autograd_takes(run, options, times, monkeypatch):
+    """A third of it for the gradient, the same for DeepLift, whose passes are two; for LRP what it divides by."""
+    model, x = blocks(), images(1, 64)
+    converter = Converter(model, input_dim=(3, 64, 64))
+    monkeypatch.setattr(walk, "LARGE_BYTES", 2**20)
+
+    def autograd():
+        leaf = x.clone().requires_grad_()
+        return torch.autograd.grad(model(leaf)[0, 0], leaf)
+
+    ours = peak(lambda: run(converter, x, output_idx=[0], verbose=False, **options))
+    assert peak(autograd) > 2 * MIB
+    assert ours <= times * peak(autograd)
+
+
+def test_deeplift_takes_a_pass_of_the_rows_and_one_of_the_reference(monkeypatch):
+    """And one walk back: the reference is not passed again for its values, its goal, or a check."""
+    converter, done = Converter(blocks(), input_dim=(3, 64, 64)), passes(monkeypatch)
+    run_deeplift(converter, images(1, 64), output_idx=[0], verbose=False)
+    assert sorted(done) == ["backward", "trace", "trace"]
