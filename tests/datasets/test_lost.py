@@ -7,10 +7,7 @@ import os
 import resource
 import signal
 import subprocess
-import sys
-import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +23,7 @@ from dataset_models import (
     table_model,
     write_claims,
 )
+from engines import CALL, start, wait_for_parts
 
 from innsight_py import Converter, explain_batches, explain_dataset, load_explanations, run_deeplift
 from innsight_py.datasets.folder import Folder
@@ -33,24 +31,6 @@ from innsight_py.datasets.local import MOST_PARTS
 
 X = rows(600)
 NAMES = [f"claim-{n}" for n in range(len(X))]
-CALL = {"method": "deeplift", "id_column": "claim_id", "target": "predicted", "rows_per_part": 20}
-#: A driver that explains a data set slowly: it waits for each part that it writes.
-DRIVER = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from dataset_models import table_model
-from innsight_py import explain_dataset
-from innsight_py.datasets.folder import Folder
-write = Folder.write_part
-def slowly(self, table, part):
-    time.sleep(0.1)
-    write(self, table, part)
-Folder.write_part = slowly
-try:
-    explain_dataset(table_model(), {source!r}, {output!r}, workers={workers}, verbose=False, **{call!r})
-except KeyboardInterrupt:
-    print("stopped")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +41,6 @@ def source(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def plain():
     return run_deeplift(table_model(), X, target="predicted")
-
-
-def start(source: str, output: Path, workers: int = 1, call: dict | None = None) -> subprocess.Popen[str]:
-    tests = str(Path(__file__).parent)
-    code = DRIVER.format(tests=tests, source=source, output=str(output), workers=workers, call=call or CALL)
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)  # noqa: S603
-
-
-def wait_for_parts(output: Path, count: int, process: subprocess.Popen[str]) -> int:
-    for _ in range(6000):
-        there = len(list(output.glob("part-*.parquet")))
-        if there >= count:
-            return there
-        assert process.poll() is None, "it ended before there were so many parts"
-        time.sleep(0.05)
-    raise AssertionError("no parts were written")
 
 
 def test_the_driver_is_killed(source, tmp_path, plain):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 import warnings
 from pathlib import Path
 
+import engines
 import numpy as np
 import pytest
-from dataset_models import assert_plain_answer, assert_same_lines, claims, lines_of, rows, table_model, write_claims
+from dataset_models import assert_same_lines, claims, lines_of, table_model
+from engines import CALL, X, assert_a_killed_worker_is_replaced, assert_only_what_is_missing_is_done
 
-from innsight_py import explain_dataset, load_explanations, run_deeplift
+from innsight_py import explain_dataset
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what Ray itself imports
@@ -21,10 +19,9 @@ with warnings.catch_warnings():
 psutil = pytest.importorskip("psutil")
 #: Warnings of what Ray itself does.
 RAY_WARNS = ("DeprecationWarning", "FutureWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
+#: Fixtures that the engines share.
+source, plain = engines.source, engines.plain
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{category}") for category in RAY_WARNS]
-X = rows(400)
-NAMES = [f"claim-{n}" for n in range(len(X))]
-CALL = {"method": "deeplift", "id_column": "claim_id", "target": "predicted", "rows_per_part": 20}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,16 +32,6 @@ def cluster():
              runtime_env={"env_vars": {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}})  # fmt: skip
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> str:
-    return write_claims(tmp_path_factory.mktemp("claims"), X)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return run_deeplift(table_model(), X, target="predicted")
 
 
 def test_the_lines_are_those_of_the_local_engine(source, tmp_path):
@@ -62,56 +49,16 @@ def test_the_lines_are_those_of_the_local_engine(source, tmp_path):
 
 def test_a_worker_is_killed(source, tmp_path, plain):
     """Ray starts another, which does the part again that the first one was at."""
-    output, killed = tmp_path / "out", []
 
-    def kill() -> None:
-        for _ in range(1200):
-            actors = [
-                one for one in psutil.process_iter(["cmdline"]) if "MapBatches" in " ".join(one.info["cmdline"] or [])
-            ]
-            if actors and len(list(output.glob("part-*"))) >= 2:
-                os.kill(actors[0].pid, signal.SIGKILL)
-                killed.append(actors[0].pid)
-                return
-            time.sleep(0.05)
+    def actors() -> list[int]:
+        every = psutil.process_iter(["pid", "cmdline"])
+        return [one.info["pid"] for one in every if "MapBatches" in " ".join(one.info["cmdline"] or [])]
 
-    watcher = threading.Thread(target=kill)
-    watcher.start()
-    explained = explain_dataset(Slow.model(), source, output, engine="ray", workers=2, **CALL)
-    watcher.join()
-    assert killed
-    assert_plain_answer(explained, NAMES, plain)
-    assert explained.summary().rows == len(X)
-    assert not list(output.glob("unfinished-*"))
-
-
-class Slow:
-    """A converter that takes its time, so that there is some in which its worker can be killed."""
-
-    @staticmethod
-    def model():
-        converter = table_model()
-        plain = type(converter)
-
-        class SlowConverter(plain):
-            def model_in(self, *args, **kwargs):
-                time.sleep(0.1)
-                return super().model_in(*args, **kwargs)
-
-        converter.__class__ = SlowConverter
-        return converter
+    assert_a_killed_worker_is_replaced("ray", actors, source, tmp_path / "out", plain)
 
 
 def test_what_is_done_is_not_done_again(source, tmp_path, plain):
-    output = tmp_path / "out"
-    explain_dataset(table_model(), source, output, **CALL)
-    before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
-    (output / "part-00000004.parquet").unlink()
-    explained = explain_dataset(table_model(), source, output, engine="ray", workers=2, resume=True, **CALL)
-    assert_plain_answer(explained, NAMES, plain)
-    after = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
-    assert {name for name in before if before[name] != after[name]} == {"part-00000004.parquet"}
-    assert load_explanations(output).summary().rows == len(X)
+    assert_only_what_is_missing_is_done("ray", source, tmp_path / "out", plain)
 
 
 def test_iterators_are_for_one_process(tmp_path):

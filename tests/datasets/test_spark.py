@@ -6,21 +6,31 @@ import os
 import shutil
 from pathlib import Path
 
+import engines
 import numpy as np
 import pytest
-from dataset_models import assert_plain_answer, assert_same_lines, claims, lines_of, rows, table_model, write_claims
+from dataset_models import assert_plain_answer, assert_same_lines, claims, lines_of, table_model
+from engines import (
+    CALL,
+    NAMES,
+    X,
+    assert_a_killed_worker_is_replaced,
+    assert_only_what_is_missing_is_done,
+    start,
+    wait_for_parts,
+)
 
-from innsight_py import explain_batches, explain_dataset, run_deeplift
+from innsight_py import explain_batches, explain_dataset
 
 pyspark = pytest.importorskip("pyspark")
+psutil = pytest.importorskip("psutil")
 if shutil.which("java") is None:
     pytest.skip("Spark runs on Java, which is not here", allow_module_level=True)
 #: Warnings of what Spark itself does.
 SPARK_WARNS = ("DeprecationWarning", "FutureWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
+#: Fixtures that the engines share.
+source, plain = engines.source, engines.plain
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{category}") for category in SPARK_WARNS]
-X = rows(400)
-NAMES = [f"claim-{n}" for n in range(len(X))]
-CALL = {"method": "deeplift", "id_column": "claim_id", "target": "predicted", "rows_per_part": 40}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,16 +49,6 @@ def session():
             os.environ[name] = value
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> str:
-    return write_claims(tmp_path_factory.mktemp("claims"), X)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return run_deeplift(table_model(), X, target="predicted")
-
-
 def test_the_lines_are_those_of_the_local_engine(source, tmp_path):
     """Draws too: they depend on seed and id alone."""
     call = {"method": "expgrad", "id_column": "claim_id", "output_idx": [2, 0], "seed": 3, "n": 4, "data_ref": X[:9]}
@@ -60,15 +60,37 @@ def test_the_lines_are_those_of_the_local_engine(source, tmp_path):
     assert there.summary().rows == len(X)
 
 
-def test_what_is_done_is_not_done_again(source, tmp_path, plain):
+def test_a_worker_is_killed(source, tmp_path, plain):
+    """Spark tries its task again, with the parts that the worker was at."""
+
+    def workers() -> list[int]:
+        own = psutil.Process().children(recursive=True)
+        daemons = {one.pid for one in own if one.status() != "zombie" and "pyspark.daemon" in one.cmdline()}
+        return [pid for pid in daemons if psutil.Process(pid).ppid() in daemons]
+
+    assert_a_killed_worker_is_replaced("spark", workers, source, tmp_path / "out", plain)
+
+
+def test_the_driver_is_killed(source, tmp_path, plain):
+    """What its tasks have written stays, and the next call does the rest: each id is there once."""
     output = tmp_path / "out"
-    explain_dataset(table_model(), source, output, **CALL)
+    process = start(source, output, workers=2, engine="spark")
+    there = wait_for_parts(output, 3, process)
+    others = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    psutil.wait_procs(others, timeout=60)
+    assert there < 20
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
-    (output / "part-00000004.parquet").unlink()
     explained = explain_dataset(table_model(), source, output, engine="spark", workers=2, **CALL)
     assert_plain_answer(explained, NAMES, plain)
-    after = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
-    assert {name for name in before if before[name] != after[name]} == {"part-00000004.parquet"}
+    assert {name: (output / name).stat().st_mtime_ns for name in before} == before
+    assert explained.summary().rows == len(X)
+    assert not list(output.glob("unfinished-*"))
+
+
+def test_what_is_done_is_not_done_again(source, tmp_path, plain):
+    assert_only_what_is_missing_is_done("spark", source, tmp_path / "out", plain)
 
 
 def test_a_frame_of_spark_without_parts(session):
