@@ -83,9 +83,11 @@ class Folder:
         import pyarrow.parquet as pq
 
         facts = json.dumps({"rows": part.rows, "errors": part.errors}).encode()
-        # To say of each value that it is there takes as long as to write it.
+        # To say of each value that it is there takes as long as to write it. Readers of the folder take the schema from
+        # the first part, which is to say that values may be missing.
         full = [
-            one.with_nullable(column.null_count > 0) for one, column in zip(table.schema, table.columns, strict=True)
+            one.with_nullable(part.number == 0 or column.null_count > 0)
+            for one, column in zip(table.schema, table.columns, strict=True)
         ]
         schema = pa.schema(full, (table.schema.metadata or {}) | {PART: facts})
         table = pa.Table.from_arrays(table.columns, schema=schema)

@@ -14,9 +14,9 @@ from innsight_py.datasets.block import Block
 from innsight_py.datasets.form import Form
 from innsight_py.datasets.sketch import MOST_BYTES, Sketch
 
-#: What is written down: 2 has other bins of quantiles than 1.
-VERSION = 2
-#: Of the first so many rows all are counted for quantiles; of the others one in so many, which counts for them.
+#: What is written down: 2 has other bins of quantiles than 1, and 3 counts one row of eight.
+VERSION = 3
+#: Of the first `ALL_OF` rows all are counted for quantiles; of the others one in `ONE_OF`, which counts for them.
 ALL_OF, ONE_OF = 2**20, 8
 #: An output layer, one of its nodes, an input.
 Key = tuple[int, int, int]

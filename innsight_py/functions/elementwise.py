@@ -82,7 +82,7 @@ def is_positive(x: Tensor) -> Tensor:
     return torch.gt(x, 0, out=torch.empty_like(x))
 
 
-#: Positions are looked for in blocks of so many entries, in those that have any; and in at most a part of all blocks.
+#: Positions are looked for in blocks of `_BLOCK` entries that have any, and in at most `_BLOCKS` of them.
 _BLOCK, _BLOCKS = 512, 1 / 8
 
 

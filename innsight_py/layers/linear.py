@@ -38,7 +38,9 @@ class _Weighted(Affine):
         return [self.transpose(g, self._buffers["weight"])]
 
     def weight_part(self, part: Part) -> Tensor | None:
-        return part.of(self._buffers["weight"])
+        weight = self._buffers["weight"]
+        assert weight is not None
+        return part.of(weight)
 
     def bias_part(self, part: Part) -> Tensor | None:
         bias = self._buffers["bias"]

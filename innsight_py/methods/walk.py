@@ -110,7 +110,7 @@ class Walk:
                     yield slice(row, row + 1), slice(start, min(start + together, n))
 
     def is_large(self, rows: int) -> bool:
-        """Tell whether a pass of so many rows takes so much memory that it should keep no more than is needed."""
+        """Tell whether a pass of `rows` rows takes so much memory that it should keep no more than is needed."""
         return self._trace_bytes * rows >= LARGE_BYTES
 
     @property

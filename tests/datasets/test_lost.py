@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from dataset_models import (
@@ -159,6 +160,23 @@ def test_poisoned_rows(tmp_path, layout):
     assert (tmp_path / "out" / "part-00000002.parquet").stat().st_mtime_ns == before
     assert (again.summary().rows, again.summary().errors) == (100, 0)
     np.testing.assert_allclose(again.summary().to_frame()["mean_abs"], fine.summary().to_frame()["mean_abs"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["wide", "dense", "long"])
+def test_parts_with_errors_are_read_with_the_others(tmp_path, layout):
+    """By readers who know nothing of this package: the first part's schema is true of all parts."""
+    x = X.copy()
+    x[30, 1] = np.nan
+    with pytest.warns(UserWarning, match="1 of 600 rows went wrong"):
+        explain_dataset(
+            table_model(), claims(x), tmp_path / "out", method="grad", id_column="claim_id", rows_per_part=20,
+            layout=layout,
+        )  # fmt: skip
+    table = pq.read_table(sorted((tmp_path / "out").glob("part-*")))
+    pq.write_table(table, tmp_path / "again.parquet")
+    again = pq.read_table(tmp_path / "again.parquet").to_pylist()
+    assert [line["id"] for line in again if line["status"] == "error"] == ["claim-30"]
+    assert len({line["id"] for line in again}) == len(X)
 
 
 def test_texts_in_csv(tmp_path):
