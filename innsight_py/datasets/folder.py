@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 from innsight_py._errors import see
 from innsight_py.datasets.arrow import Table
 
-MANIFEST, SUMMARY, LOCK = "manifest.json", "summary.npz", ".lock"
+#: What is no part begins with a mark that readers of Parquet pass over.
+MANIFEST, SUMMARY, LOCK = "_manifest.json", "_summary.npz", ".lock"
 #: What the schema of a part has its number and its counts under.
 PART = b"innsight_py.part"
 #: Columns that readers filter by.
@@ -23,7 +24,7 @@ _WITH_STATISTICS = ("id", "output", "target", "status")
 #: Facts of the manifest that may differ between runs of one job.
 _FREE = ("innsight_py", "torch", "rows_per_part", "rows")
 _PART_NAME = re.compile(r"part-(\d{8})\.parquet")
-_UNFINISHED = "unfinished-"
+_UNFINISHED = "_unfinished-"
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def assert_a_killed_worker_is_replaced(
     assert killed
     assert_plain_answer(explained, NAMES, plain)
     assert explained.summary().rows == len(X)
-    assert not list(output.glob("unfinished-*"))
+    assert not list(output.glob("_unfinished-*"))
 
 
 def assert_only_what_is_missing_is_done(engine: str, source: str, output: Path, plain: Any) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import warnings
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,13 +52,13 @@ def test_the_driver_is_killed(source, tmp_path, plain):
     process.kill()
     process.communicate()
     assert 3 <= there < 30
-    assert not (output / "summary.npz").exists()
+    assert not (output / "_summary.npz").exists()
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
     explained = explain_dataset(table_model(), source, output, **CALL)
     assert_plain_answer(explained, NAMES, plain)
     after = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
     assert {name: after[name] for name in before} == before  # what was done is not done again
-    assert not list(output.glob("unfinished-*"))
+    assert not list(output.glob("_unfinished-*"))
     assert explained.summary().rows == len(X)
 
 
@@ -69,7 +70,7 @@ def test_ctrl_c_stops_cleanly(source, tmp_path, plain):
     said, _ = process.communicate(timeout=120)
     assert said.strip() == "stopped"
     assert process.returncode == 0
-    assert not list(output.glob("unfinished-*"))
+    assert not list(output.glob("_unfinished-*"))
     half = load_explanations(output)
     assert half.summary().rows == len(half) < len(X)
     assert_plain_answer(explain_dataset(table_model(), source, output, **CALL), NAMES, plain)
@@ -121,7 +122,7 @@ def test_the_disk_is_full(source, small_disk, plain):
         explain_dataset(table_model(), source, folder / "out", **CALL)
     there = sorted(path.name for path in (folder / "out").glob("*.parquet"))
     assert len(there) < 30
-    assert not list((folder / "out").glob("unfinished-*"))
+    assert not list((folder / "out").glob("_unfinished-*"))
     make_room()
     assert_plain_answer(explain_dataset(table_model(), source, folder / "out", **CALL), NAMES, plain)
 
@@ -172,9 +173,9 @@ def test_parts_with_errors_are_read_with_the_others(tmp_path, layout):
             table_model(), claims(x), tmp_path / "out", method="grad", id_column="claim_id", rows_per_part=20,
             layout=layout,
         )  # fmt: skip
-    table = pq.read_table(sorted((tmp_path / "out").glob("part-*")))
-    pq.write_table(table, tmp_path / "again.parquet")
+    pq.write_table(pq.read_table(tmp_path / "out"), tmp_path / "again.parquet")
     again = pq.read_table(tmp_path / "again.parquet").to_pylist()
+    assert list(pd.read_parquet(tmp_path / "out")["id"]) == [line["id"] for line in again]
     assert [line["id"] for line in again if line["status"] == "error"] == ["claim-30"]
     assert len({line["id"] for line in again}) == len(X)
 
@@ -319,7 +320,7 @@ def test_a_seed_that_nobody_gave_is_kept(tmp_path, monkeypatch):
     """A job that goes on draws what it would have drawn."""
     call = {"method": "smoothgrad", "id_column": "claim_id", "output_idx": 0, "n": 3, "rows_per_part": 10}
     whole = explain_dataset(table_model(), claims(X[:20]), tmp_path / "out", **call)
-    lines, seed = lines_of(whole), json.loads((tmp_path / "out" / "manifest.json").read_text())["seed"]
+    lines, seed = lines_of(whole), json.loads((tmp_path / "out" / "_manifest.json").read_text())["seed"]
     (tmp_path / "out" / "part-00000001.parquet").unlink()
     assert_same_lines(lines_of(explain_dataset(table_model(), claims(X[:20]), tmp_path / "out", **call)), lines)
     same = explain_dataset(table_model(), claims(X[:20]), tmp_path / "same", seed=seed, **call)

@@ -86,7 +86,7 @@ def test_the_driver_is_killed(source, tmp_path, plain):
     assert_plain_answer(explained, NAMES, plain)
     assert {name: (output / name).stat().st_mtime_ns for name in before} == before
     assert explained.summary().rows == len(X)
-    assert not list(output.glob("unfinished-*"))
+    assert not list(output.glob("_unfinished-*"))
 
 
 def test_what_is_done_is_not_done_again(source, tmp_path, plain):

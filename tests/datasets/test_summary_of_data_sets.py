@@ -41,7 +41,7 @@ def test_quantiles_are_those_of_the_rows(tmp_path):
 def test_what_was_not_written_down_is_read_from_the_parts(tmp_path):
     explained = explain_dataset(table_model(), claims(X), tmp_path / "out", output_idx=[0, 2], rows_per_part=50)
     before = explained.summary().to_frame()
-    (tmp_path / "out" / "summary.npz").unlink()
+    (tmp_path / "out" / "_summary.npz").unlink()
     after = load_explanations(tmp_path / "out").summary().to_frame()
     assert before.drop(columns=["mean", "mean_abs", "share"]).equals(after.drop(columns=["mean", "mean_abs", "share"]))
     np.testing.assert_allclose(before["mean_abs"], after["mean_abs"], rtol=1e-9)
@@ -74,7 +74,7 @@ def test_of_many_rows_some_are_taken_for_quantiles(tmp_path, monkeypatch):
             for column, level in (("q25", 0.25), ("median", 0.5), ("q75", 0.75)):
                 rank = np.searchsorted(values, found[column]) / len(values)
                 assert abs(rank - level) < 0.08
-    (tmp_path / "out" / "summary.npz").unlink()
+    (tmp_path / "out" / "_summary.npz").unlink()
     again = load_explanations(tmp_path / "out").summary()._statistics.sketches
     assert all((again[key].counts == sketch.counts).all() for key, sketch in sketches[0].items())
 
