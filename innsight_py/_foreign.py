@@ -69,8 +69,6 @@ def what_it_is_here(name: str, known: Sequence[str]) -> str | None:
     "it is called 'x_ref' here"
     >>> what_it_is_here("anything", ["data", "x_ref"])
     """
-    if name == "target" and "data_idx" in known:
-        return "give it to the method, run_deeplift(converter, data, target=...): pictures show what was explained"
     if name in _INSTEAD:
         return _INSTEAD[name]
     ours = _BY_NAME.get(name, (name,))

@@ -148,9 +148,9 @@ def test_no_more_rows_travel_together_than_asked(name, batch_size, monkeypatch):
     seen = []
     trace = Graph.trace
 
-    def watch(self, inputs):
+    def watch(self, inputs, **others):
         seen.append(len(inputs[0]))
-        return trace(self, inputs)
+        return trace(self, inputs, **others)
 
     monkeypatch.setattr(Graph, "trace", watch)
     x = np.random.default_rng(2).standard_normal((11, 3))

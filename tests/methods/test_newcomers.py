@@ -89,14 +89,6 @@ def test_what_has_no_counterpart_says_what_to_do():
         assert _INSTEAD[name] in message
 
 
-def test_a_picture_shows_the_target_that_the_method_had():
-    result = innsight_py.run_grad(CONVERTER, DATA)
-    for draw in (result.plot, result.plot_global):
-        message = message_of(draw, target="predicted")
-        assert "give it to the method" in message
-        assert "target=" in message
-
-
 def test_no_name_of_ours_is_taken_for_theirs():
     """A name that some callable of ours has is looked up there first, and never points to itself."""
     for theirs, ours in _BY_NAME.items():

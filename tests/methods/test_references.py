@@ -97,9 +97,12 @@ def test_references_are_not_repeated(case, monkeypatch):
     converter, x, refs = case
     seen = []
     trace = type(converter.model).trace
-    monkeypatch.setattr(
-        type(converter.model), "trace", lambda self, inputs: seen.append(len(inputs[0])) or trace(self, inputs)
-    )
+
+    def watch(self, inputs, **others):
+        seen.append(len(inputs[0]))
+        return trace(self, inputs, **others)
+
+    monkeypatch.setattr(type(converter.model), "trace", watch)
     run_deeplift(converter, x, x_ref=refs[:1, 0], verbose=False)
     assert sorted(seen) == [1, ROWS]
 
