@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from dataset_engines import CALL, start, wait_for_parts
 from dataset_models import (
     FEATURES,
     assert_plain_answer,
@@ -25,7 +26,6 @@ from dataset_models import (
     table_model,
     write_claims,
 )
-from engines import CALL, start, wait_for_parts
 
 from innsight_py import Converter, explain_batches, explain_dataset, load_explanations, run_deeplift
 from innsight_py.datasets.folder import Folder

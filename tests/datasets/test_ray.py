@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import engines
+import dataset_engines
 import numpy as np
 import pytest
+from dataset_engines import CALL, X, assert_a_killed_worker_is_replaced, assert_only_what_is_missing_is_done
 from dataset_models import assert_same_lines, claims, lines_of, table_model
-from engines import CALL, X, assert_a_killed_worker_is_replaced, assert_only_what_is_missing_is_done
 
 from innsight_py import explain_dataset
 
@@ -20,7 +20,7 @@ psutil = pytest.importorskip("psutil")
 #: Warnings of what Ray itself does.
 RAY_WARNS = ("DeprecationWarning", "FutureWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
 #: Fixtures that the engines share.
-source, plain = engines.source, engines.plain
+source, plain = dataset_engines.source, dataset_engines.plain
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{category}") for category in RAY_WARNS]
 
 

@@ -6,11 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-import engines
+import dataset_engines
 import numpy as np
 import pytest
-from dataset_models import assert_plain_answer, assert_same_lines, claims, lines_of, table_model
-from engines import (
+from dataset_engines import (
     CALL,
     NAMES,
     X,
@@ -19,6 +18,7 @@ from engines import (
     start,
     wait_for_parts,
 )
+from dataset_models import assert_plain_answer, assert_same_lines, claims, lines_of, table_model
 
 from innsight_py import explain_batches, explain_dataset
 
@@ -29,7 +29,7 @@ if shutil.which("java") is None:
 #: Warnings of what Spark itself does.
 SPARK_WARNS = ("DeprecationWarning", "FutureWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
 #: Fixtures that the engines share.
-source, plain = engines.source, engines.plain
+source, plain = dataset_engines.source, dataset_engines.plain
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{category}") for category in SPARK_WARNS]
 
 

@@ -26,7 +26,7 @@ DRIVER = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from dataset_models import table_model
-from engines import Slow
+from dataset_engines import Slow
 from innsight_py import explain_dataset
 from innsight_py.datasets.folder import Folder
 write = Folder.write_part
