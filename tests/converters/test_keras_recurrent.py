@@ -118,17 +118,23 @@ def step_by_step(model, monkeypatch):
         return converted(model)
 
 
+def model_of(case):
+    """Build the model of a case, with biases that are not 0."""
+    keras.utils.set_random_seed(4)
+    model = CASES[case]()
+    for weight in model.weights:
+        if "bias" in weight.path:
+            weight.assign(np.random.default_rng(7).normal(size=weight.shape) / 2)
+    return model
+
+
 @pytest.fixture(params=CASES)
 def made(request, monkeypatch):
     """Return the conversion of a model, and what PyTorch traces of it."""
     if not TRACES:
         pytest.skip("only where Keras computes with PyTorch")
     if request.param not in _MADE:
-        keras.utils.set_random_seed(4)
-        model = CASES[request.param]()
-        for weight in model.weights:
-            if "bias" in weight.path:
-                weight.assign(np.random.default_rng(7).normal(size=weight.shape) / 2)
+        model = model_of(request.param)
         _MADE[request.param] = converted(model), step_by_step(model, monkeypatch)
     return _MADE[request.param]
 
@@ -144,6 +150,24 @@ def same(method, made, *given, **keys):
     a, b = (method(c, *given, dtype="double", ignore_last_act=False, **keys) for c in made)
     for mine, other in zip(a.result[0], b.result[0], strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-12 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_on_every_backend_the_output_is_keras_own(case):
+    model = model_of(case)
+    converter = converted(model)
+    assert loops(converter)
+    x = rows(3)
+    expected = np.asarray(model.predict(x, verbose=0)).reshape(3, -1)
+    shape = converter.output_dim[0]
+    found = run_grad(converter, x, dtype="double", ignore_last_act=False, output_idx=every_node(shape)).preds[0].numpy()
+    if len(shape) > 1:  # a sequence has its features first
+        found = np.moveaxis(found.reshape(3, *shape), 1, -1).reshape(3, -1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def every_node(shape):
+    return list(np.ndindex(*shape)) if len(shape) > 1 else list(range(shape[0]))
 
 
 def test_outputs_and_gradients(made):
