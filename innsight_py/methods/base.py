@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from innsight_py.inputs.data import to_channels_first
-from innsight_py.inputs.nodes import as_node, node_label
 from innsight_py.methods.alarm import warn_of_new_nans
 from innsight_py.methods.asked import Asked
 from innsight_py.methods.documentation import DATA, IGNORE_LAST_ACT, SHARED, documented
@@ -154,15 +153,7 @@ class InterpretingMethod(Asked):
 
     def _take_targets(self, targets: list[Tensor | None], largest: list[Tensor | None]) -> None:
         """Keep which node each row has, and which has its largest output."""
-        ports, chosen = self.described.outputs, [None if nodes is None else nodes.tolist() for nodes in targets]
-        self.target_idx = [
-            None if nodes is None else [as_node(node, port.dim) for node in nodes]
-            for nodes, port in zip(chosen, ports, strict=True)
-        ]
-        self.target_label = [
-            None if nodes is None else [node_label(node, port.dim, port.names) for node in nodes]
-            for nodes, port in zip(chosen, ports, strict=True)
-        ]
+        self._name_targets([None if nodes is None else nodes.tolist() for nodes in targets])
         self.largest = [
             None if nodes is None or len(port.dim) > 1 else nodes.tolist()
             for nodes, port in zip(largest, self.described.outputs, strict=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from innsight_py.inputs.described import Described, of_inputs
 from innsight_py.inputs.encoding import Groups
-from innsight_py.inputs.nodes import Node, as_position
+from innsight_py.inputs.nodes import Node, as_node, as_position, node_label
 from innsight_py.inputs.ports import make_ports
 
 #: For each output layer (None: not selected) and each input layer (None: does not reach the output) a tensor.
@@ -100,6 +100,17 @@ class Attributions:
         """Return the position of each row's node of output layer i; None where all rows have the same nodes."""
         own = self.target_idx[i] if self.target_idx else None
         return None if own is None else [as_position(node, self.described.outputs[i].dim) for node in own]
+
+    def _name_targets(self, positions: Sequence[Sequence[int] | None]) -> None:
+        """Keep which node each row has, from its position in each output layer that has a target."""
+        layers = list(zip(positions, self.described.outputs, strict=True))
+        self.target_idx = [
+            None if nodes is None else [as_node(node, port.dim) for node in nodes] for nodes, port in layers
+        ]
+        self.target_label = [
+            None if nodes is None else [node_label(node, port.dim, port.names) for node in nodes]
+            for nodes, port in layers
+        ]
 
     def node_labels(self, i: int) -> list[list[str]]:
         """Return the labels of the K explained nodes of output layer i, of each row or, where all are alike, once."""

@@ -66,15 +66,7 @@ def of_target(attributions: Attributions, target: Any) -> Attributions:
     nothing = [None] * len(places)
     part.output_idx, part.output_label = list(nothing), list(nothing)
     part.targets = [None if own is None else own.name for own in wanted]
-    ports = described.outputs
-    part.target_idx = [
-        None if nodes is None else [as_node(node, port.dim) for node in nodes]
-        for nodes, port in zip(found, ports, strict=True)
-    ]
-    part.target_label = [
-        None if nodes is None else [node_label(node, port.dim, port.names) for node in nodes]
-        for nodes, port in zip(found, ports, strict=True)
-    ]
+    part._name_targets(found)
     return part
 
 
