@@ -21,7 +21,6 @@ from innsight_py.inputs.names import default_names
 from innsight_py.inputs.ports import Port
 
 
-
 @dataclass(frozen=True)
 class Columns:
     """The columns of each input, in the order of its features; one column of lists or images for other inputs.
