@@ -53,8 +53,8 @@ def install(session: nox.Session, *packages: str) -> None:
 
 def run_tests(session: nox.Session, *given: str, env: dict[str, str] | None = None) -> None:
     """Run tests, on every core where all are run; with arguments of yours in one process, as a debugger needs it."""
-    on_all_cores = () if session.posargs else ("--numprocesses", "logical", "--maxprocesses", "8", "--dist", "worksteal")
-    session.run("pytest", *on_all_cores, *given, *session.posargs, env=env)
+    on_all_cores = ("--numprocesses", "logical", "--maxprocesses", "8", "--dist", "worksteal")
+    session.run("pytest", *(() if session.posargs else on_all_cores), *given, *session.posargs, env=env)
 
 
 @nox.session
