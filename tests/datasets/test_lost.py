@@ -349,17 +349,16 @@ def test_rows_are_read_while_others_are_explained(source, tmp_path, plain, monke
             begun.set()
         return read(self, start, *rest)
 
-    def frames():
-        for start in range(0, len(X), CALL["rows_per_part"]):
-            events.append(("given", start))
-            yield claims(X).slice(start, CALL["rows_per_part"])
+    def given(start):
+        events.append(("given", start))
+        return claims(X).slice(start, CALL["rows_per_part"])
 
     monkeypatch.setattr(Job, "explain", waits)
     monkeypatch.setattr(Fragments, "read", tells)
     assert_plain_answer(explain_dataset(table_model(), source, tmp_path / "out", **CALL), NAMES, plain)
     events.clear()
-    explain_dataset(table_model(), frames(), tmp_path / "streamed", **CALL)
     starts = range(0, len(X), CALL["rows_per_part"])
+    explain_dataset(table_model(), map(given, starts), tmp_path / "streamed", **CALL)
     assert events == [(what, start) for start in starts for what in ("given", "explained")]
 
 
