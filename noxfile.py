@@ -123,9 +123,9 @@ def tests_spark(session: nox.Session) -> None:
 def tests_quantus(session: nox.Session) -> None:
     """Run the metrics of Quantus on our methods, and compare ours with theirs; two minutes."""
     # opencv without windows is all that Quantus needs of it
-    install(session, "--editable", ".", "pytest", "hypothesis", *QUANTUS_NEEDS)
+    install(session, "--editable", ".", *PYTEST, "hypothesis", *QUANTUS_NEEDS)
     install(session, "--no-deps", "quantus")
-    session.run("pytest", "tests/metrics/test_quantus.py", *session.posargs)
+    run_tests(session, "tests/metrics/test_quantus.py")
 
 
 @nox.session
@@ -207,14 +207,8 @@ def browser(session: nox.Session) -> None:
         if shutil.which(program) is None:
             session.error(f"This session needs {program}: apt-get install chromium chromium-driver")
     install(session, "--editable", ".[test,browser]")
-    session.run(
-        "pytest",
-        "-m",
-        "browser",
-        "tests/plots/test_plots_plotly_page.py",
-        "tests/plots/test_text_page.py",
-        *session.posargs,
-    )
+    pages = ("tests/plots/test_plots_plotly_page.py", "tests/plots/test_text_page.py")
+    run_tests(session, "-m", "browser", *pages)
 
 
 @nox.session
