@@ -88,7 +88,7 @@ def _keras_sparsemax(z: Tensor, dim: int) -> Tensor:
 
 _KINDS: dict[str, _Kind] = {
     "linear": _Kind(lambda z: z, derivative=lambda z, y, params: torch.ones_like(z)),
-    "relu": _Kind(F.relu, derivative=_heaviside),
+    "relu": _Kind(torch.relu, derivative=_heaviside),
     "leaky_relu": _Kind(F.leaky_relu, {"negative_slope": 0.01}, _leaky_derivative),
     "softplus": _Kind(F.softplus, {"beta": 1.0, "threshold": 20.0}),
     "sigmoid": _Kind(torch.sigmoid, derivative=_sigmoid_derivative, probability=True),
@@ -181,6 +181,12 @@ class Activation:
         check_activation(name, params or {})
         self.name = name
         self.params = {**_KINDS[name].params, **(params or {})}
+        #: Whether this is the identity.
+        self.is_linear = name == "linear"
+        #: Whether each output depends on its own input alone (a softmax does not).
+        self.is_elementwise = _KINDS[name].elementwise
+        #: Whether R takes the output for a probability: sigmoid and softmax.
+        self.is_probability = _KINDS[name].probability
 
     def __call__(self, z: Tensor) -> Tensor:
         """Apply the function.
@@ -191,28 +197,13 @@ class Activation:
             If a softmax is to run along the batch.
         """
         kind = _KINDS[self.name]
-        if not kind.elementwise and self.params["dim"] % z.dim() == 0:
+        if not self.is_elementwise and self.params["dim"] % z.dim() == 0:
             raise ValueError(f"parameter 'dim' of the activation '{self.name}' is {self.params['dim']}, the batch")
         return kind.function(z, **self.params)
 
     @property
     def _kind(self) -> _Kind:
         return _KINDS[self.name]
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether this is the identity."""
-        return self.name == "linear"
-
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether each output depends on its own input alone (a softmax does not)."""
-        return self._kind.elementwise
-
-    @property
-    def is_probability(self) -> bool:
-        """Whether R takes the output for a probability: sigmoid and softmax."""
-        return self._kind.probability
 
     def derivative(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the derivative at `z` of an element-wise function; `y` is the output there, if it is known."""

@@ -34,7 +34,10 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
     >>> are_finite([torch.tensor([1.0]), torch.tensor([float("inf")])])
     False
     """
-    return all(map(all_finite, tensors))
+    for x in tensors:
+        if not all_finite(x):
+            return False
+    return True
 
 
 def largest_magnitude(x: Tensor) -> float:
@@ -57,7 +60,7 @@ def none_below_zero(x: Tensor) -> bool:
     >>> none_below_zero(torch.tensor([1.0, 0.0])), none_below_zero(torch.tensor([1.0, -1.0]))
     (True, False)
     """
-    return bool(x.amin() >= 0)
+    return x.amin().item() >= 0
 
 
 def is_zero(x: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,10 +36,10 @@ class Selection:
     labels: tuple[tuple[str, ...] | None, ...]
     targets: tuple[Target | None, ...]
 
-    @cached_property
+    @property
     def layers(self) -> list[int]:
         """Numbers of the selected output layers."""
-        return [i for i in range(len(self.idx)) if self.count(i)]
+        return [i for i, (nodes, target) in enumerate(zip(self.idx, self.targets, strict=True)) if nodes or target]
 
     def count(self, i: int) -> int:
         """Return how many nodes are explained of output layer i for each row."""

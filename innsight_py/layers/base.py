@@ -65,9 +65,9 @@ class Record:
         self.preactivation = preactivation
         self.output = output
         self._kept: dict[str, object] = kept or {}
-        self._given = tuple(self._kept)
+        self._given = tuple(kept) if kept else ()
         self._partner: Record | None = None
-        self._kept_with_partner: dict[str, object] = {}
+        self._kept_with_partner: dict[str, object] | None = None
 
     def row(self, i: int, output: Tensor) -> Record:
         """Return what the pass saw of the i-th row, of which the output is given."""
@@ -96,7 +96,7 @@ class Record:
         for value in self._kept.values():
             if isinstance(value, Record):
                 value.forget()
-        self._partner, self._kept_with_partner = None, {}
+        self._partner, self._kept_with_partner = None, None
 
     def once(self, key: str, compute: Callable[[], T]) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
@@ -106,11 +106,13 @@ class Record:
 
     def once_with(self, ref: Record, key: str, compute: Callable[[], T]) -> T:
         """Compute something that depends on this pass and a reference's once, for as long as the two stay together."""
-        if self._partner is not ref:
-            self._partner, self._kept_with_partner = ref, {}
-        if key not in self._kept_with_partner:
-            self._kept_with_partner[key] = compute()
-        return self._kept_with_partner[key]  # type: ignore[return-value]
+        kept = self._kept_with_partner
+        if kept is None or self._partner is not ref:
+            kept = self._kept_with_partner = {}
+            self._partner = ref
+        if key not in kept:
+            kept[key] = compute()
+        return kept[key]  # type: ignore[return-value]
 
 
 def _without_data(x: Tensor) -> Tensor:

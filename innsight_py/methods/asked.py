@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import PlainValidator
@@ -51,10 +51,9 @@ class Asked(Explanation):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102 (keeps the arguments)
         made = super().__new__(cls)
-        made.arguments = {
-            **dict(zip(("data_ref",), args[2:], strict=False)),  # the only one that may come without its name
-            **{name: value for name, value in kwargs.items() if name not in _MODEL_AND_DATA},
-        }
+        made.arguments = kwargs if len(args) < 3 else {"data_ref": args[2], **kwargs}  # which may come without its name
+        for name in _MODEL_AND_DATA:
+            made.arguments.pop(name, None)
         return made
 
     def __init__(
@@ -76,7 +75,7 @@ class Asked(Explanation):
         self._converter = converter
         #: Keeps a copy in another precision as long as the result, see `innsight_py.model.held`.
         self._in_use: Graph | None = None
-        self._graph_of: tuple[Graph, Graph] | None = None  # the whole graph, and what is walked of it
+        self._graph_of: Graph | None = None  # what is walked of it
         self.channels_first = converter.channels_first if channels_first is None else channels_first
         self._part: Part | None = None
         if layer is not None or neuron is not None:
@@ -115,6 +114,7 @@ class Asked(Explanation):
         self.reference_name: str | None = None
         self._names: Sequence[str] | None = None
         self._rows = 1
+        self._largest: list[Tensor | None] = []
         self.data: list[Tensor] = []
         self.result: Buffers = []
         self.preds: list[Tensor | None] | None = None
@@ -135,6 +135,14 @@ class Asked(Explanation):
         self._names = names
 
     @property
+    def largest(self) -> list[list[int] | None]:
+        """For each selected output layer the node with the largest output of each row, where it is known."""
+        return [
+            None if nodes is None or len(port.dim) > 1 else nodes.tolist()
+            for nodes, port in zip(self._largest, self.described.outputs, strict=False)
+        ]
+
+    @property
     def converter(self) -> Described:
         """What was given: the converter, also where layers or a neuron of it are explained."""
         return self._converter
@@ -149,13 +157,12 @@ class Asked(Explanation):
     @property
     def _whole_model(self) -> Graph:
         if self._in_use is None:
-            self._in_use = self._found_model()
+            self._in_use, self._graph_of = self._found_model(), None
         return self._in_use
 
     def _found_model(self) -> Graph:
         """Return the graph that the converter has for this method."""
-        assert isinstance(self._converter, Explainable)
-        return self._converter.model_in(self.dtype)
+        return cast(Explainable, self._converter).model_in(self.dtype)
 
     @property
     def _base(self) -> Graph:
@@ -166,10 +173,10 @@ class Asked(Explanation):
     @property
     def _model(self) -> Graph:
         """What is walked: the graph, or a section of it; from the vectors of tokens on, where there are some."""
-        base = self._base
-        if self._graph_of is None or self._graph_of[0] is not base:
-            self._graph_of = base, (at_vectors(base) or base) if self._part is None else self._part.section(base)
-        return self._graph_of[1]
+        if self._graph_of is None or self._in_use is None:
+            base = self._base
+            self._graph_of = (at_vectors(base) or base) if self._part is None else self._part.section(base)
+        return self._graph_of
 
     def _sections(self) -> list[Graph]:
         """Return what is walked, layer by layer where a list is given."""

@@ -99,7 +99,7 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
                     if piece is not None:
                         walk.add(i, j, nodes, everything, piece * inputs[j] if times_input else piece)
             self._finish(walk)
-            self.preds = walk.predictions() if target is not None else None
+            self.preds = self.preds if target is not None else None
 
     @property
     def _at_prepared(self) -> bool:

@@ -216,7 +216,6 @@ class DeepLift(_Rescaling):
                 reference = self._first_reference(self.x_ref, graph, inputs)
                 at_reference = self._explain(walk, inputs, reference)
             self._finish(walk)
-            self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=at_reference)
             self._check_sums(walk, reference)
 
@@ -366,7 +365,7 @@ class DeepSHAP(_Rescaling):
                 references = self._first_reference(flat, graph, inputs)
                 goal = explain(walk, inputs, references)
             self._finish(walk)
-            self.preds, self.decomp_goal = walk.predictions(), goal
+            self.decomp_goal = goal
             self._check_sums(walk, references)
 
     @property

@@ -168,7 +168,7 @@ class LRP(InterpretingMethod):
                     f"Argument 'rule_name': {'; '.join(outside.values())}: z_box is made for values between its bounds."
                 )
             self._finish(walk)
-            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+            self.decomp_goal = walk.explained()
             self.losses = self._losses()
             if self.decomposes:
                 warn_if_incomplete(self, None if self.losses else [_NOTHING_TO_SHARE])
