@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -159,6 +159,21 @@ def check_activation(name: str, params: Mapping[str, Any]) -> None:
             )
 
 
+class Seen(Protocol):
+    """What was seen at an activation."""
+
+    @property
+    def preactivation(self) -> Tensor:
+        """The input."""
+
+    @property
+    def output(self) -> Tensor:
+        """The output."""
+
+
+S = TypeVar("S", bound=Seen)
+
+
 class Activation:
     """An activation function with its parameters set.
 
@@ -213,18 +228,18 @@ class Activation:
             leaf = z.detach().requires_grad_()
             return torch.autograd.grad(self(leaf).sum(), leaf)[0]
 
-    def vjp(self, g: Tensor, z: Callable[[], Tensor], y: Tensor, derivative: Callable[[], Tensor]) -> Tensor:
-        """Take the gradient `g` of shape ``(K, B, *dims)`` from the output `y` to the input.
+    def vjp(self, g: Tensor, at: S, derivative: Callable[[S], Tensor]) -> Tensor:
+        """Take the gradient `g` of shape ``(K, B, *dims)`` from the output to the input.
 
-        `z` gives the input, `derivative` the derivative of an element-wise function; both may have been kept from an
-        earlier call.
+        `at` has seen both; `derivative` gives the derivative of an element-wise function, which may have been kept.
         """
+        if self.name == "relu":
+            return _relu_backward(g, at.output, 0)  # type: ignore[no-any-return]
         if self.is_linear:
             return g
-        if self.name == "relu":
-            return _relu_backward(g, y, 0)  # type: ignore[no-any-return]
         if self.is_elementwise:
-            return g * derivative()
+            return g * derivative(at)
+        y = at.output
         axis = self.params["dim"]
         axis = axis if axis < 0 else axis - y.dim()
         if self.name == "sparsemax":
@@ -235,7 +250,7 @@ class Activation:
         if self.name == "log_softmax":
             return g - y.exp() * g.sum(axis, keepdim=True)
         with torch.enable_grad():
-            leaf = z().detach().requires_grad_()
+            leaf = at.preactivation.detach().requires_grad_()
             out = self(leaf)
             return torch.stack([torch.autograd.grad(out, leaf, row.expand_as(out), retain_graph=True)[0] for row in g])
 

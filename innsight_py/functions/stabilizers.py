@@ -30,4 +30,5 @@ def fill_zeros(z: Tensor, sign: int = 1) -> Tensor:
 
 def away_from_zero(z: Tensor, epsilon: float, sign: int = 1) -> Tensor:
     """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where ``z`` is 0."""
-    return fill_zeros(torch.add(z, z.sgn(), alpha=epsilon), sign)
+    moved = torch.add(z, z.sgn(), alpha=epsilon)
+    return moved.add_(is_zero(moved), alpha=sign * stabilizer_at_zero(z.dtype))

@@ -10,7 +10,20 @@ from torch import Tensor
 
 from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor, reveal_cancel_factors
 from innsight_py.functions.elementwise import none_below_zero
-from innsight_py.functions.lrp import ABOVE, BELOW, BIASES, ONES, WHOLE, Part, Rule, Shares, Side, Table, Term, Weighted
+from innsight_py.functions.lrp import (
+    ABOVE,
+    BELOW,
+    BIASES,
+    ONES,
+    WHOLE,
+    OneSide,
+    Part,
+    Rule,
+    Shares,
+    Side,
+    Term,
+    Weighted,
+)
 from innsight_py.functions.lrp_rules import Simple
 from innsight_py.layers.base import ALL, NOTHING, Layer, Needs, Record
 
@@ -61,8 +74,9 @@ class Linear(Layer):
         return [self.share_out(r, at, rule)]
 
     def lrp_loss(self, rule: Rule) -> str | None:
-        if rule.loss:
-            return rule.loss
+        loss = rule.loss
+        if loss:
+            return loss
         if not isinstance(rule, Shares):
             return None
         if rule.stabilizer is not None:
@@ -77,13 +91,13 @@ class Linear(Layer):
 
         No part is got by subtraction: a share can be as large as 1/stabilizer, and would drown the rest.
         """
-        (table, pulls, _), key = rule.pulls, rule.key
+        sides, parts = rule.pulls
         sent: list[Tensor | None] = []
-        for i, side in enumerate(table.sides):
-            share = at.once(f"{key} {i}", lambda i=i: self._share(at, rule, table, i))  # type: ignore[misc]
-            sent.append(None if share is None else r / share if side.factor is None else share * r)
+        for one in sides:
+            share = at.once(one.key, lambda one=one: self._share(at, rule, one))  # type: ignore[misc]
+            sent.append(None if share is None else r / share if one.side.factor is None else share * r)
         relevance: Tensor | None = None
-        for part, terms in pulls:
+        for part, terms in parts:
             x = self._input_part(part, at)
             pulled = None if x is None else self._pulled(terms, sent, at)
             if x is None:
@@ -95,8 +109,8 @@ class Linear(Layer):
             else:
                 relevance.addcmul_(pulled, x)
         if rule.bias == "share":
-            for i, side in enumerate(table.sides):
-                relevance = self._with_bias(relevance, sent[i], side, at)
+            for one, upper in zip(sides, sent, strict=True):
+                relevance = self._with_bias(relevance, upper, one.side, at)
         return r.new_zeros((*r.shape[:2], *self.input_dims[0])) if relevance is None else relevance
 
     def in_steps(self, at: Record, rule: Rule, cut: Callable[[Tensor], list[Tensor]]) -> StepShare | None:
@@ -152,15 +166,12 @@ class Linear(Layer):
         """Return what a rule divides by, ``(B, *output_dim)``, under the names that a record keeps it by."""
         if not isinstance(rule, Shares):
             return {}
-        table = rule.table()
-        return {f"{rule.key} {i}": self._share(at, rule, table, i) for i in range(len(table.sides))}
+        return {one.key: self._share(at, rule, one) for one in rule.pulls.sides}
 
-    def _share(self, at: Record, rule: Shares, table: Table, i: int) -> Tensor | None:
+    def _share(self, at: Record, rule: Shares, one: OneSide) -> Tensor | None:
         """Return the denominators of a side; or, with a factor, the share of each output; None where nothing goes."""
-        side = table.sides[i]
-        if rule.bias == "zero":
-            side = side._replace(bias=None)
-        z = at.preactivation if rule.pulls[2][i] else self._denominator(at, side, table.of_side(i))
+        side = one.side
+        z = at.preactivation if one.is_plain and side.bias is WHOLE else self._denominator(at, one)
         if z is None:
             return None
         z = rule.stabilize(z, side)
@@ -169,12 +180,12 @@ class Linear(Layer):
         share = z.reciprocal().mul_(side.factor)  # what torch makes of a quotient of a number
         return share.mul_(torch.sign(at.preactivation) == side.gate) if side.gate else share
 
-    def _denominator(self, at: Record, side: Side, terms: Sequence[Term]) -> Tensor | None:
-        bias = None if side.bias is None else self.bias_part(side.bias)
-        if [(t.input, t.weight) for t in terms] == [(WHOLE, WHOLE)] and self.bias_part(WHOLE) is None:
+    def _denominator(self, at: Record, one: OneSide) -> Tensor | None:
+        bias = None if one.side.bias is None else self.bias_part(one.side.bias)
+        if one.is_plain and self.bias_part(WHOLE) is None:
             return at.preactivation
         z: Tensor | None = None
-        for term in terms:
+        for term in one.terms:
             x = None if self.lacks(term.weight) else self._input_part(term.input, at)
             if x is not None:
                 product = self.apply_weight(x, self._weight_part(term.weight, at))

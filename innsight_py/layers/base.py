@@ -100,9 +100,10 @@ class Record:
 
     def once(self, key: str, compute: Callable[[], T]) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
-        if key not in self._kept:
-            self._kept[key] = compute()
-        return self._kept[key]  # type: ignore[return-value]
+        kept = self._kept
+        if key not in kept:
+            kept[key] = compute()
+        return kept[key]  # type: ignore[return-value]
 
     def once_with(self, ref: Record, key: str, compute: Callable[[], T]) -> T:
         """Compute something that depends on this pass and a reference's once, for as long as the two stay together."""
@@ -219,7 +220,7 @@ class Layer(nn.Module):
 
     def through_activation(self, g: Tensor, at: Record) -> Tensor:
         """Take the gradient with respect to the output to the preactivation."""
-        return self.activation.vjp(g, lambda: at.preactivation, at.output, lambda: self._derivative(at))
+        return self.activation.vjp(g, at, self._derivative)
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         """Vector-Jacobian product of `linear`; `at` may be None for layers that are linear in their inputs."""

@@ -35,7 +35,8 @@ class _Weighted(Affine):
         return self.apply_weight(x, self._buffers["weight"], self._buffers["bias"])
 
     def record(self, *inputs: Tensor) -> Record:
-        before, activation = self.apply_weight(inputs[0], self._buffers["weight"], self._buffers["bias"]), self.activation
+        activation, own = self.activation, self._buffers
+        before = self.apply_weight(inputs[0], own["weight"], own["bias"])
         return Record(inputs, before, before if activation.is_linear else activation(before))
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:

@@ -13,12 +13,12 @@ from innsight_py._checks import WrongTypeError, warn
 from innsight_py._errors import see
 from innsight_py.explanation import Explanation
 from innsight_py.functions.elementwise import are_finite
-from innsight_py.inputs.data import as_called, read_data, read_references
+from innsight_py.inputs.data import as_called, read_data, read_references, ready_data
 from innsight_py.inputs.described import Described, of_inputs
 from innsight_py.inputs.names import default_data_names, own_data_names, read_data_names
-from innsight_py.inputs.nodes import as_node
+from innsight_py.inputs.nodes import as_nodes
 from innsight_py.inputs.references import fill_in, leaves_out, warn_of_far_default
-from innsight_py.inputs.selection import select_outputs
+from innsight_py.inputs.selection import select_ports
 from innsight_py.methods.tokens import check_tokens, token_references
 from innsight_py.model.explainable import DTYPES, Explainable
 from innsight_py.model.graph import Graph
@@ -99,12 +99,10 @@ class Asked(Explanation):
         self.verbose = verbose
         self.dtype: Literal["float", "double"] = dtype
         self.batch_size = batch_size
-        selection = select_outputs(
-            output_idx, output_label, converter.output_dim, converter.output_names, converter.output_keys, target
-        )
+        selection = select_ports(output_idx, output_label, target, converter.outputs)
         self._selection = selection
         self.output_idx = [
-            None if nodes is None else [as_node(node, port.dim) for node in nodes]
+            None if nodes is None else as_nodes(nodes, port.dim)
             for nodes, port in zip(selection.idx, converter.outputs, strict=True)
         ]
         self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
@@ -135,12 +133,16 @@ class Asked(Explanation):
         self._names = names
 
     @property
-    def largest(self) -> list[list[int] | None]:
-        """For each selected output layer the node with the largest output of each row, where it is known."""
+    def largest(self) -> Sequence[list[int] | None]:
+        """For each selected output layer the node with the largest output of each row, as a list when asked for."""
         return [
             None if nodes is None or len(port.dim) > 1 else nodes.tolist()
             for nodes, port in zip(self._largest, self.described.outputs, strict=False)
         ]
+
+    @largest.setter
+    def largest(self, nodes: Sequence[list[int] | None]) -> None:
+        self._largest = [None if own is None else torch.tensor(own) for own in nodes]
 
     @property
     def converter(self) -> Described:
@@ -192,7 +194,8 @@ class Asked(Explanation):
     def _read(self, data: Any, argument: str) -> list[Tensor]:
         """Read data in the user's layout."""
         numbers, shown = self._encoded(data, argument)
-        read = read_data(
+        read = ready_data(numbers, self._converter.inputs, self.channels_first, DTYPES[self.dtype])
+        read = read or read_data(
             numbers, self._converter.input_dim, self.channels_first, DTYPES[self.dtype], argument,
             self._converter.input_names, self._converter.input_keys,
         )  # fmt: skip

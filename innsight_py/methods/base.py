@@ -72,7 +72,7 @@ class InterpretingMethod(Asked):
         """
         graph, whole = self._model if graph is None else graph, self._whole_model
         inputs = self._at_inputs(data)
-        if inputs and self._base is not whole:
+        if inputs and whole.preparation and self._base is not whole:
             inputs = whole.prepare(inputs)
         if not isinstance(graph, Section) or not inputs:
             return inputs
@@ -123,9 +123,7 @@ class InterpretingMethod(Asked):
         self.result = [None if row is None else [arrange(x) for x in row] for row in self._by_inputs(walk.buffers)]
         self._take_targets(walk.targets(), walk.largest())
         self._given_data, self.preds = self.data, walk.predictions()
-        warn_of_new_nans(
-            self.title, self._model, self.result, self.data, self._passes(), self.data_name, self.preds
-        )
+        warn_of_new_nans(self.title, self._model, self.result, self.data, self._passes(), self.data_name, self.preds)
         if self.layer is not None:
             self._take_layers()
 
@@ -194,7 +192,7 @@ class InterpretingMethod(Asked):
 
 def cut(x: Tensor, rows: slice) -> Tensor:
     """Take some rows of a tensor."""
-    return x if rows.start == 0 and rows.stop == len(x) else x[rows]
+    return x if rows.start == 0 and rows.stop == x.shape[0] else x[rows]
 
 
 def random_source(seed: int | torch.Generator | None) -> np.random.Generator:

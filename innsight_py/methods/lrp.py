@@ -274,8 +274,10 @@ class LRP(InterpretingMethod):
 
 
 def _lrp_step(trace: Trace, assigned: Mapping[str, Assigned]) -> Step:
+    records = trace.records
+
     def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
-        it, at = assigned[name], trace[name]
+        it, at = assigned[name], records[name]
         if not (isinstance(it.activation, Pass) or (start is not None and start.at_preactivation)):
             passed = through(layer, upper, at, it.activation, is_output=start is not None)
             if passed is None:

@@ -41,9 +41,8 @@ class Walk:
         self.go(model)
         outputs = range(len(self.selection.idx))
         self.buffers: Buffers = [[None] * len(model.inputs) if i in self.what else None for i in outputs]
-        self._preds: list[list[Tensor]] = [[] for _ in outputs]
-        self._goals: list[list[Tensor]] = [[] for _ in outputs]
-        self._largest: list[list[Tensor]] = [[] for _ in outputs]
+        #: For each output layer the predictions, the explained values and the largest nodes, chunk by chunk.
+        self._noted: list[tuple[list[Tensor], list[Tensor], list[Tensor]]] = [([], [], []) for _ in outputs]
         #: For each output layer with a target the node of each row.
         self._targets: dict[int, Tensor] = {}
         for i, target in enumerate(self.selection.targets):
@@ -173,10 +172,11 @@ class Walk:
             each input.
         """
         together = max(1, self._cache_bytes // (batch * self.plan.widest_bytes))
+        counts = ((i, self.selection.count(i)) for i in self.what)
         chunks = [
-            (i, slice(first, min(first + together, self.selection.count(i))))
-            for i in self.what
-            for first in range(0, self.selection.count(i), together)
+            (i, slice(first, min(first + together, count)))
+            for i, count in counts
+            for first in range(0, count, together)
         ]
         for number, (i, chunk) in enumerate(chunks, 1):
             if spent is not None and number == len(chunks) and self.is_large(batch):
@@ -243,11 +243,12 @@ class Walk:
         for i, what in self.what.items():
             outputs = trace.values[self.model.outputs[i]]
             largest, target = outputs.argmax(1), self.selection.targets[i]
-            self._largest[i].append(largest)
+            preds, goals, all_largest = self._noted[i]
+            all_largest.append(largest)
             if target is not None and target.nodes is None:
                 self._targets[i][rows] = largest
-            self._preds[i].append(self._chosen(i, outputs, rows))
-            self._goals[i].append(self._chosen(i, trace.explained(what) if value is None else value(what), rows))
+            preds.append(self._chosen(i, outputs, rows))
+            goals.append(self._chosen(i, trace.explained(what) if value is None else value(what), rows))
 
     def _chosen(self, i: int, values: Tensor, rows: slice) -> Tensor:
         """Take the explained nodes of values ``(rows, nodes)`` of output layer i."""
@@ -267,7 +268,7 @@ class Walk:
 
     def predictions(self) -> list[Tensor | None]:
         """Return the predictions noted, ``(B, K)`` for each selected output layer."""
-        return [_joined(parts) for parts in self._preds]
+        return [_joined(preds) for preds, _, _ in self._noted]
 
     def explained(self, minus: dict[int, Tensor] | None = None) -> list[Tensor | None]:
         """Return the explained values noted, less those of references, for each selected output layer.
@@ -275,8 +276,8 @@ class Walk:
         A reference value is ``(nodes,)``, or ``(1, nodes)`` or ``(B, nodes)``.
         """
         values: list[Tensor | None] = []
-        for i, parts in enumerate(self._goals):
-            value = _joined(parts)
+        for i, (_, goals, _) in enumerate(self._noted):
+            value = _joined(goals)
             if value is not None and minus is not None:
                 value = value - self._chosen(i, minus[i].expand(len(value), -1), slice(None))
             values.append(value)
@@ -284,11 +285,11 @@ class Walk:
 
     def targets(self) -> list[Tensor | None]:
         """Return the node of each row, ``(B,)`` for each output layer with a target."""
-        return [self._targets.get(i) for i in range(len(self._preds))]
+        return [self._targets.get(i) for i in range(len(self._noted))]
 
     def largest(self) -> list[Tensor | None]:
         """Return the node with the largest output of each row noted, ``(B,)`` for each selected output layer."""
-        return [_joined(parts) for parts in self._largest]
+        return [_joined(largest) for _, _, largest in self._noted]
 
     def explained_at(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return the explained values of all nodes at some points, ``(rows, nodes)`` for each selected output layer.
