@@ -10,7 +10,6 @@ from innsight_py.model.graph import Explained, Step, Trace
 
 def gradient_step(trace: Trace) -> Step:
     """Return the rule of all gradient methods: the vector-Jacobian product of each layer."""
-
     records = trace.records
 
     def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
