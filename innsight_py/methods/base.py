@@ -153,7 +153,7 @@ class InterpretingMethod(Asked):
     def _take_targets(self, targets: list[Tensor | None], largest: list[Tensor | None]) -> None:
         """Keep which node each row has, and which has its largest output."""
         self._name_targets([None if nodes is None else nodes.tolist() for nodes in targets])
-        self._largest = [None if nodes is None else nodes.cpu() for nodes in largest]
+        self._largest = largest
 
     def _take_layers(self) -> None:
         """Let the values of the layers take the place of the data, and find out whether sums over them mean anything.
