@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from innsight_py.functions.elementwise import largest_magnitude
+from innsight_py.functions.elementwise import largest_magnitude, sum_of_magnitudes
 from innsight_py.functions.lrp import Shares
 from innsight_py.functions.lrp_weightless import Taylor
 from innsight_py.inputs.nodes import as_position
-from innsight_py.layers import Layer
+from innsight_py.layers import Layer, Record
+from innsight_py.methods import sparing
 from innsight_py.model.assignment import Assigned, assign
 from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.model.rule_names import read_rules
@@ -75,10 +76,22 @@ Grown = dict[str, float]
 
 def noting(step: Step, grown: Grown) -> Step:
     """Let a walk of one row and one node note how much each layer makes the relevances grow."""
+    known: list[tuple[Tensor, float]] = []  # what the layer before has handed down, which most layers take up
+
+    def size(x: Tensor) -> float:
+        found = next((size for y, size in known if _is_same(x, y)), None)
+        if found is None:
+            found = _size(x)
+            known.append((x, found))
+        return found
 
     def noted(layer: Layer, upper: Tensor, name: str, at: Explained | None) -> list[Tensor | None]:
+        above = size(upper)
+        known[:] = [(upper, above)]
         pieces = step(layer, upper, name, at)
-        above, below = _size([upper]), _size(pieces)
+        below = sum(size(x) for x in pieces if x is not None)
+        if len(known) > 1:  # otherwise it was passed on
+            del known[0]
         if above > 0:
             grown[name] = below / above
         return pieces
@@ -88,7 +101,7 @@ def noting(step: Step, grown: Grown) -> Step:
 
 def reason(
     graph: Graph, what: Explained, node: int, trace: Trace, start: Tensor, rules: Mapping[str, Assigned],
-    steps: Callable[[Trace, Mapping[str, Assigned]], Step], limit: float, grown: Grown,
+    steps: Callable[[Trace, Mapping[str, Assigned]], Step], limit: float, grown: Grown, tries: bool = True,
 ) -> str:  # fmt: skip
     """Say which layer makes the relevances of one row large, and which rule does not.
 
@@ -110,15 +123,20 @@ def reason(
         The largest relevance that is not too large.
     grown : dict
         What the walk of this row and node noted, see `noting`; without it there is another walk.
+    tries : bool
+        Whether other rules are tried, each in a walk. Otherwise they are only named, and the trace needs no more than
+        the layer's own rule looks at.
     """
     seed = torch.zeros_like(start)[None]
     seed[..., node] = start[..., node]
     if not grown:
-        graph.backward(what, seed, noting(steps(trace, rules), grown))
+        step = steps(trace, rules)
+        graph.backward(what, seed, noting(step if tries else sparing.forgetting(step, trace, None), grown))
     worst = max(grown, key=lambda name: grown[name], default="")
     if not worst:
         return ""
-    layer, z, rule = graph.layer(worst), trace[worst].preactivation.abs(), rules[worst].rule
+    layer, rule = graph.layer(worst), rules[worst].rule
+    z = _preactivation(layer, trace[worst]).abs()
     place = f" at {layer.place}" if layer.place else ""
     how = ""
     if isinstance(rule, Shares) and layer.family == "max_pooling":
@@ -135,11 +153,21 @@ def reason(
         f"the rule {rule!r} of the layer '{worst}' ({layer.r_class}{place}) {how}makes relevances "
         f"{grown[worst]:.3g} times larger"
     )
+    if not tries:
+        return (
+            f"{said}; rules that do less so, from the nearest on, are {', '.join(map(repr, CALMER))} (none was tried, "
+            "since each takes as long as the method)"
+        )
     for name in CALMER:
         found = _largest(graph, what, seed, trace, name, steps)
         if found is not None and found < limit:
             return f'{said}; with rule_name="{name}" the largest is {found:.3g}'
     return said
+
+
+def _preactivation(layer: Layer, at: Record) -> Tensor:
+    """Return the preactivation, again where it was let go."""
+    return layer.linear(*at.inputs) if at.preactivation.is_meta else at.preactivation
 
 
 def _largest(
@@ -154,11 +182,12 @@ def _largest(
     return max((float(x.abs().max()) for x in pieces if x is not None), default=0.0)
 
 
-def _size(pieces: Sequence[Tensor | None]) -> float:
+def _is_same(x: Tensor, y: Tensor) -> bool:
+    """Tell whether two tensors are views of the same numbers, all of them."""
+    return x.data_ptr() == y.data_ptr() and x.shape == y.shape and x.stride() == y.stride()
+
+
+def _size(x: Tensor) -> float:
     """Sum the magnitudes, in the precision of the relevances where that holds the sum."""
-    total = 0.0
-    for x in pieces:
-        if x is not None:
-            size = float(x.abs().sum())
-            total += size if math.isfinite(size) else float(x.double().abs().sum().nan_to_num(0.0, 0.0))
-    return total
+    size = sum_of_magnitudes(x)
+    return size if math.isfinite(size) else float(x.double().abs().sum().nan_to_num(0.0, 0.0))

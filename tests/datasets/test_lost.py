@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 import warnings
 
 import numpy as np
@@ -28,8 +29,10 @@ from dataset_models import (
 )
 
 from innsight_py import Converter, explain_batches, explain_dataset, load_explanations, run_deeplift
-from innsight_py.datasets.folder import Folder
+from innsight_py.datasets.folder import Folder, Part
+from innsight_py.datasets.job import Job
 from innsight_py.datasets.local import MOST_PARTS
+from innsight_py.datasets.sources import Fragments
 
 X = rows(600)
 NAMES = [f"claim-{n}" for n in range(len(X))]
@@ -330,6 +333,35 @@ def test_a_seed_that_nobody_gave_is_kept(tmp_path, monkeypatch):
 # -- threads -----------------------------------------------------------------------------------------------------------
 
 
+def test_rows_are_read_while_others_are_explained(source, tmp_path, plain, monkeypatch):
+    """Those of the next part, by a thread of its own; an iterator is asked for more when what it gave is explained."""
+    events, explain, read, begun = [], Job.explain, Fragments.read, threading.Event()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+    def waits(self, unit):
+        if unit.start == 0 and self.source.again:
+            assert begun.wait(60)
+        events.append(("explained", unit.start))
+        return explain(self, unit)
+
+    def tells(self, start, *rest):
+        if start == CALL["rows_per_part"]:
+            begun.set()
+        return read(self, start, *rest)
+
+    def given(start):
+        events.append(("given", start))
+        return claims(X).slice(start, CALL["rows_per_part"])
+
+    monkeypatch.setattr(Job, "explain", waits)
+    monkeypatch.setattr(Fragments, "read", tells)
+    assert_plain_answer(explain_dataset(table_model(), source, tmp_path / "out", **CALL), NAMES, plain)
+    events.clear()
+    starts = range(0, len(X), CALL["rows_per_part"])
+    explain_dataset(table_model(), map(given, starts), tmp_path / "streamed", **CALL)
+    assert events == [(what, start) for start in starts for what in ("given", "explained")]
+
+
 @pytest.fixture
 def three_threads():
     """Let torch have three threads, whatever this machine has."""
@@ -350,6 +382,22 @@ def test_threads_make_the_same_parts(source, tmp_path, plain):
     frames = iter(claims(X).to_batches(70))
     streamed = explain_dataset(table_model(), frames, tmp_path / "streamed", **CALL)
     assert_same_lines(lines_of(streamed), lines_of(explained))
+
+
+def test_the_cache_of_the_system_forgets_parts(tmp_path, monkeypatch):
+    """What is on the disk, and not before, takes no memory of the machine; systems that do not listen may."""
+    calls = []
+
+    def forgets(*arguments):
+        calls.append("forget")
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", lambda *_: calls.append("sync"))
+    monkeypatch.setattr(os, "posix_fadvise", forgets, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    Folder(tmp_path).write_part(pa.table({"id": ["a"]}), Part(0, 1, 0))
+    assert calls == ["sync", "forget"]
+    assert Folder(tmp_path).parts() == {0: Part(0, 1, 0)}
 
 
 @pytest.mark.usefixtures("three_threads")
