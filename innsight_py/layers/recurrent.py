@@ -254,7 +254,7 @@ class Recurrent(Layer):
     def record(self, *inputs: Tensor) -> Record:
         hidden, cells = self._run(inputs)
         out = self._output(hidden, cells)
-        return Record(inputs, out, out, {"seen": self._see(inputs, hidden, cells)})
+        return Record(inputs, out, out, None if cells is None or self.with_cells else {"cells": cells})
 
     def _see(self, inputs: Sequence[Tensor], hidden: Tensor, cells: Tensor | None) -> Seen:
         """Return what the layers of the cells saw, all later steps side by side."""
@@ -269,7 +269,16 @@ class Recurrent(Layer):
         return first, self.later.record(known) if steps > 1 else {}
 
     def _seen(self, at: Record) -> Seen:
-        return at.once("seen", lambda: self._see(at.inputs, *self._run(at.inputs)))
+        return at.once("seen", lambda: self._see_again(at))
+
+    def _see_again(self, at: Record) -> Seen:
+        size = self.later.seen[self.later.output]
+        hidden, cells = at.output.narrow(-1, 0, size), None
+        if self.with_cells:
+            cells = at.output.narrow(-1, size, at.output.shape[-1] - size)
+        elif self.cell_kind == "lstm":
+            cells = at.once("cells", lambda: self._run(at.inputs)[1])
+        return self._see(at.inputs, hidden, cells)
 
     # -- backward -----------------------------------------------------------------------------------------------
 
