@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from innsight_py._checks import describe, suggestion
 from innsight_py._errors import see
 from innsight_py.datasets.arrow import Column, Table
 from innsight_py.datasets.pictures import read_picture
+from innsight_py.functions.elementwise import all_finite
 from innsight_py.inputs.data import channels_last
 from innsight_py.inputs.described import Described
 from innsight_py.inputs.names import default_names
 from innsight_py.inputs.ports import Port
-
-#: Rows whose columns are put side by side together, so that they stay in the cache.
-TURNED = 4096
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ class Columns:
         Returns
         -------
         list of ndarray
-            ``(rows, *dims)`` for each input, in the user's layout; rows that are wrong hold 0.
+            ``(rows, *dims)`` for each input, in the user's layout, and in memory perhaps by columns; rows that are
+            wrong hold 0.
         dict of int to str
             The rows that cannot be explained, and why.
         """
@@ -77,22 +77,18 @@ class Columns:
                 return self._pictures(column, names[0], port, wrong)
             return _lists(column, names[0], dim, wrong)
         small = all(str(table.schema.field(name).type) in ("float", "halffloat") for name in names)
-        array, at = np.empty((len(table), len(names)), np.float32 if small else np.float64), 0
+        # Columns lie together here as in tables; who takes rows turns them when they are copied anyway.
+        array, at = np.empty((len(names), len(table)), np.float32 if small else np.float64), 0
         for batch in table.select(list(names)).to_batches():
-            columns = [
-                _numbers(_whole(column), name, wrong, at) for column, name in zip(batch.columns, names, strict=True)
-            ]
-            for start in range(0, len(batch), TURNED):
-                some = slice(start, start + TURNED)
-                for n, column in enumerate(columns):
-                    array[at : at + len(batch)][some, n] = column[some]
+            for own, column, name in zip(array, batch.columns, names, strict=True):
+                own[at : at + len(batch)] = _numbers(_whole(column), name, wrong, at)
             at += len(batch)
-        finite = np.isfinite(array)
-        if not finite.all():
-            for row in np.flatnonzero(~finite.all(1)):
-                name = names[int(np.argmin(finite[row]))]
+        if not all_finite(torch.from_numpy(array)):
+            finite = np.isfinite(array)
+            for row in np.flatnonzero(~finite.all(0)):
+                name = names[int(np.argmin(finite[:, row]))]
                 wrong.setdefault(int(row), f"the column '{name}' holds no finite number")
-        return array.reshape(len(table), *dim)
+        return array.T.reshape(len(table), *dim)
 
     def _pictures(self, column: Column, name: str, port: Port, wrong: dict[int, str]) -> np.ndarray:
         """Read images, channels as the user's layout has them."""

@@ -9,15 +9,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from innsight_py.datasets.arrow import Column
 from innsight_py.datasets.block import Block
 from innsight_py.explanation import Explanation
+from innsight_py.functions.elementwise import are_finite
 from innsight_py.inputs.data import channels_last
 from innsight_py.inputs.nodes import node_label
 from innsight_py.inputs.ports import Port
 
+#: Bytes of values that are laid out anew together: they stay in the cache.
+PIECE_BYTES = 2**17
 Layout = Literal["wide", "dense", "long"]
 #: Columns that every layout begins with.
 HEAD = ("id", "output", "target", "pred", "goal", "residual", "status", "error")
@@ -90,27 +94,29 @@ class Form:
             k = 1 if self.per_row[i] is not None else len(self.labels[i])
             own = explanation.own_nodes(i)
             layers.append(np.full((rows, k), i, np.int32))
-            nodes.append(np.asarray(own)[:, None] if own is not None else np.tile(np.arange(k), (rows, 1)))
+            each = np.asarray(own)[:, None] if own is not None else np.arange(k)
+            nodes.append(np.broadcast_to(each, (rows, k)).astype(np.int32))
             numbers.append(_numbers(explanation, i, rows, k))
             reached.append([[reached] * k for reached in self.reach[i]])
             for j, place in enumerate(kept):
                 values[j].append(self._values(row[place], j, rows, k))
         lines = self.lines
         together = [self._laid_out(_beside(x).reshape(rows * lines, -1)) for x in values]
-        known = np.stack([*_beside(numbers, 2), np.full((rows, lines), np.nan)]).reshape(3, -1)
+        known = np.full((3, rows * lines), np.nan)
+        known[:2] = _beside(numbers, 2).reshape(2, -1)
         if explanation.decomposes:
             known[2] = known[1]
             for x, own in zip(together, np.concatenate(reached, 1), strict=True):
                 known[2] -= np.where(np.tile(own, rows), _sum_of_lines(x), 0)
         return Block(
             ids if lines == 1 else ids.take(np.repeat(np.arange(rows), lines)),
-            _beside(layers).ravel(), _beside(nodes).ravel().astype(np.int32), known.T, together,
-            np.full(rows * lines, None, object),
+            _beside(layers).ravel(), _beside(nodes).ravel(), known.T, together,
+            np.empty(rows * lines, object),  # of None
         )  # fmt: skip
 
     def _laid_out(self, values: np.ndarray) -> np.ndarray:
         """Let the values of each column lie together, where they are written and counted by columns."""
-        return np.asfortranarray(values) if self.layout == "wide" else values
+        return _by_columns(values) if self.layout == "wide" else values
 
     def _values(self, tensor: Tensor | None, j: int, rows: int, k: int) -> np.ndarray:
         """Return attributions ``(rows, *dims, K)`` as ``(rows, K, size)``, NaN where there are none."""
@@ -122,7 +128,7 @@ class Form:
     def fine(self, block: Block) -> np.ndarray:
         """Tell for each row of a block of good lines whether all of its attributions are finite."""
         fine: Any = np.ones(len(block), bool)
-        if all(all(reach) for reach in self.reach) and all(np.isfinite(x).all() for x in block.values):
+        if all(all(reach) for reach in self.reach) and are_finite(map(torch.from_numpy, block.values)):
             return np.ones(len(block) // self.lines, bool)
         for i, reach in enumerate(self.reach):
             lines = slice(None) if len(self.reach) == 1 else block.layers == i
@@ -213,14 +219,26 @@ def _explained_inputs(explanation: Explanation) -> list[int]:
 
 def _numbers(explanation: Explanation, i: int, rows: int, k: int) -> np.ndarray:
     """Return prediction and goal of all lines of an output layer, ``(2, rows, k)``, NaN where there is none."""
-    missing = np.full((rows, k), np.nan)
-    known = [None if x is None else x[i] for x in (explanation.preds, explanation.decomp_goal)]
-    return np.stack([missing if x is None else x.detach().double().cpu().numpy() for x in known])
+    found = np.full((2, rows, k), np.nan)
+    for own, known in zip(found, (explanation.preds, explanation.decomp_goal), strict=True):
+        x = None if known is None else known[i]
+        if x is not None:
+            own[:] = x.detach().cpu().numpy()
+    return found
 
 
 def _beside(parts: Sequence[np.ndarray], axis: int = 1) -> np.ndarray:
     """Put what is known of each output layer side by side."""
     return np.concatenate(parts, axis) if len(parts) > 1 else parts[0]
+
+
+def _by_columns(rows: np.ndarray) -> np.ndarray:
+    """Return the same values with those of each column together, turned piece by piece."""
+    columns = np.empty(rows.shape[::-1], rows.dtype)
+    step = max(1, PIECE_BYTES // max(1, rows.shape[1] * rows.itemsize))
+    for start in range(0, len(rows), step):
+        columns[:, start : start + step] = rows[start : start + step].T
+    return columns.T
 
 
 def _sum_of_lines(x: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ def _labelled(codes: np.ndarray, labels: list[str], missing: np.ndarray | None) 
     """Return a column of labels, each written once."""
     import pyarrow as pa
 
-    indices = pa.array(np.maximum(codes, 0), pa.int32(), mask=missing)
+    indices = pa.array(codes if missing is None else np.maximum(codes, 0), pa.int32(), mask=missing)
     return pa.DictionaryArray.from_arrays(indices, pa.array(labels, pa.string()))
 
 

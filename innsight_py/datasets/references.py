@@ -112,7 +112,7 @@ def _whole_rows(source: Source, columns: Columns, dtype: torch.dtype) -> Iterato
         arrays, wrong = columns.read(table)
         fine = np.ones(len(table), bool)
         fine[list(wrong)] = False
-        rounded = [torch.from_numpy(array).to(dtype).double().numpy() for array in arrays]
+        rounded = [torch.from_numpy(array).to(dtype).double().contiguous().numpy() for array in arrays]
         for array in rounded:
             fine &= np.isfinite(array).reshape(len(array), -1).all(1)
         yield [array[fine] for array in rounded]

@@ -18,6 +18,8 @@ from innsight_py.datasets.sketch import MOST_BYTES, Sketch
 VERSION = 3
 #: Of the first `ALL_OF` rows all are counted for quantiles; of the others one in `ONE_OF`, which counts for them.
 ALL_OF, ONE_OF = 2**20, 8
+#: Bytes of values that are added up together.
+PIECE_BYTES = 2**19
 #: An output layer, one of its nodes, an input.
 Key = tuple[int, int, int]
 
@@ -77,7 +79,7 @@ class Statistics:
                     self.residuals[key] = max(self.residuals.get(key, 0.0), float(known.max()))
                 for chosen, weight in samples:
                     sketch = self.sketches.setdefault(key, Sketch(values.shape[1]))
-                    sketch.add(values if chosen is None else values[chosen[lines]], weight)
+                    sketch.add(values if chosen is None else _some(values, chosen[lines]), weight)
 
     def _over_channels(self, values: np.ndarray, j: int) -> np.ndarray:
         lines = values.reshape(len(values), *self.form.dim(j))
@@ -166,16 +168,20 @@ def _samples(block: Block, form: Form, first: int) -> list[tuple[np.ndarray | No
 
     Which rows these are depends on their numbers alone.
     """
-    good = block.good
-    if form.lines == 1 or not len(block):
-        rows = first + np.arange(len(block))
-    else:
-        rows = first + (np.cumsum(np.where(good, 1, form.lines)) - 1) // form.lines
-    if not len(block) or rows[-1] < ALL_OF:
+    if not len(block):
         return [(None, 1)]
-    few = rows < ALL_OF
-    drawn = ~few & (rows % ONE_OF == _mixed(rows // ONE_OF) % ONE_OF)
-    return [(few, 1), (drawn, ONE_OF)] if few.any() else [(drawn, ONE_OF)]
+    # The number of the row of each line, counted from the first one here.
+    own = None if form.lines == 1 else (np.cumsum(np.where(block.good, 1, form.lines)) - 1) // form.lines
+    stop = first + (len(block) if own is None else int(own[-1]) + 1)
+    if stop <= ALL_OF:
+        return [(None, 1)]
+    begin = max(first, ALL_OF)
+    groups = np.arange(begin // ONE_OF, (stop - 1) // ONE_OF + 1)
+    rows = groups * ONE_OF + _mixed(groups) % ONE_OF
+    few, drawn = np.zeros((2, stop - first), bool)
+    few[: begin - first] = True
+    drawn[rows[(rows >= begin) & (rows < stop)] - first] = True
+    return [(rows if own is None else rows[own], weight) for rows, weight in ((few, 1), (drawn, ONE_OF)) if rows.any()]
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
@@ -187,14 +193,21 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 
 def _summed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add up each column, and its magnitudes; one by one where it lies together, which stays in the cache."""
+    """Add up each column, and its magnitudes; piece by piece where it lies together, which stays in the cache."""
     if not values.flags.f_contiguous:
         return values.sum(0, dtype=np.float64), np.abs(values).sum(0, dtype=np.float64)
-    sums, spare = np.empty((2, values.shape[1])), np.empty(len(values), values.dtype)
-    for n, column in enumerate(values.T):
-        sums[0, n] = column.sum(dtype=np.float64)
-        sums[1, n] = np.abs(column, out=spare).sum(dtype=np.float64)
-    return sums[0], sums[1]
+    sums, magnitudes, lines = np.zeros(values.shape[1]), np.zeros(values.shape[1]), values.T
+    step = max(1, PIECE_BYTES // max(1, 8 * len(lines)))
+    for start in range(0, len(values), step):
+        piece = lines[:, start : start + step].astype(np.float64)
+        sums += piece.sum(1)
+        magnitudes += np.abs(piece, out=piece).sum(1)
+    return sums, magnitudes
+
+
+def _some(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return the chosen lines; column by column where each lies together, as sketches take them."""
+    return values.T.take(np.flatnonzero(chosen), axis=1).T if values.flags.f_contiguous else values[chosen]
 
 
 def _accumulate(sums: dict[Key, np.ndarray], key: Key, values: np.ndarray) -> None:

@@ -7,10 +7,13 @@ arithmetic does: they are not vectorised, or wait for branches.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
+
+#: So many entries stay in a core's cache between two passes over them (found by timing).
+IN_CACHE = 2**16
 
 
 def all_finite(x: Tensor) -> bool:
@@ -47,6 +50,50 @@ def largest_magnitude(x: Tensor) -> float:
     """
     low, high = torch.aminmax(x)
     return max(-low.item(), high.item())
+
+
+def sum_of_magnitudes(x: Tensor) -> float:
+    """Return the sum of the magnitudes of all entries.
+
+    Examples
+    --------
+    >>> sum_of_magnitudes(torch.tensor([1.0, -2.0]))
+    3.0
+    """
+    if x.numel() <= IN_CACHE or x.device.type != "cpu":
+        return x.abs().sum().item()
+    magnitudes, total = x.new_empty(IN_CACHE), 0.0
+    for part in parts(x if is_dense(x) else x.contiguous()):
+        total += torch.abs(part, out=magnitudes[: len(part)]).sum().item()
+    return total
+
+
+def parts(x: Tensor) -> Iterator[Tensor]:
+    """Cut a dense tensor into parts that stay in a core's cache between two passes over them, in their order in memory.
+
+    Examples
+    --------
+    >>> [len(part) for part in parts(torch.ones(2, 2**15 + 1))]
+    [65536, 2]
+    """
+    flat = x.as_strided((x.numel(),), (1,))
+    return (flat[start : start + IN_CACHE] for start in range(0, len(flat), IN_CACHE))
+
+
+def is_dense(x: Tensor) -> bool:
+    """Tell whether the entries lie side by side in memory, in whatever order.
+
+    Examples
+    --------
+    >>> is_dense(torch.ones(2, 3).T), is_dense(torch.ones(2, 1).expand(2, 3))
+    (True, False)
+    """
+    expected = 1
+    for stride, count in sorted((s, n) for s, n in zip(x.stride(), x.shape, strict=True) if n > 1):
+        if stride != expected:
+            return False
+        expected *= count
+    return True
 
 
 def none_below_zero(x: Tensor) -> bool:

@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innsight_py.functions.elementwise import is_zero
+from innsight_py.functions.elementwise import is_dense, is_zero, parts
+
+#: From how many numbers on it is worth while to ask first whether there are zeros.
+MANY = 2**15
 
 
 def stabilizer(dtype: torch.dtype) -> float:
@@ -29,5 +32,15 @@ def fill_zeros(z: Tensor, sign: int = 1) -> Tensor:
 
 
 def away_from_zero(z: Tensor, epsilon: float, sign: int = 1) -> Tensor:
-    """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where ``z`` is 0."""
-    return fill_zeros(torch.add(z, z.sgn(), alpha=epsilon), sign)
+    """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where that is 0."""
+    moved = torch.empty_like(z)
+    whole = epsilon > 0 and z.numel() >= MANY and is_dense(z) and moved.stride() == z.stride()
+    if not whole:
+        moved = torch.add(z, z.sgn(), alpha=epsilon, out=moved)
+        return moved.add_(is_zero(moved), alpha=sign * stabilizer_at_zero(z.dtype))
+    zeros = False
+    for x, y in zip(parts(z), parts(moved), strict=True):
+        torch.sgn(x, out=y)
+        zeros = zeros or torch.dot(y, y).item() != len(y)  # NaNs, too
+        torch.add(x, y, alpha=epsilon, out=y)
+    return moved.add_(is_zero(moved), alpha=sign * stabilizer_at_zero(z.dtype)) if zeros else moved

@@ -73,6 +73,18 @@ class Activation(Layer):
     def gradient_needs(self) -> Needs:
         return self.activation_needs
 
+    @property
+    def gradient_kept(self) -> Needs:
+        return self.activation_kept
+
+    def lrp_needs(self, rule: Rule) -> Needs:
+        if isinstance(rule, Gradient):
+            return self.activation_needs
+        return ALL if isinstance(rule, Taylor) else NOTHING
+
+    def lrp_kept(self, rule: Rule) -> Needs:
+        return self.gradient_kept if isinstance(rule, Gradient) else self.lrp_needs(rule)
+
     def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
         if self.activation.is_linear:
             return NOTHING

@@ -12,7 +12,7 @@ from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor, reveal_
 from innsight_py.functions.elementwise import none_below_zero
 from innsight_py.functions.lrp import ABOVE, BELOW, BIASES, ONES, WHOLE, Part, Rule, Shares, Side, Table, Term, Weighted
 from innsight_py.functions.lrp_rules import Simple
-from innsight_py.layers.base import ALL, NOTHING, Layer, Needs, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
@@ -34,6 +34,14 @@ def _signed_input(x: Tensor) -> tuple[Tensor, Tensor | None]:
     return (x, None) if none_below_zero(x) else (x.clamp(min=0), x.clamp(max=0))
 
 
+def _sent(r: Tensor, share: Tensor, side: Side, over: bool) -> Tensor:
+    """Return what a side hands on, written over the shares where these are not needed any more."""
+    if over and r.shape[0] == 1 and r.shape[1:] == share.shape and r.dtype == share.dtype:
+        share = share.unsqueeze(0)
+        return torch.div(r, share, out=share) if side.factor is None else torch.mul(share, r, out=share)
+    return r / share if side.factor is None else share * r
+
+
 class Linear(Layer):
     """A layer that is linear in its one input, up to a bias: every rule of LRP that is a table of shares.
 
@@ -43,6 +51,8 @@ class Linear(Layer):
 
     lrp_takes: ClassVar[tuple[type[Rule], ...]] = (Weighted,)
     lrp_default: ClassVar[Rule] = Simple()
+    #: Whether `transpose` returns memory of its own, which may be written to.
+    owns_products: ClassVar[bool] = False
 
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         """Return ``W x + b``."""
@@ -69,6 +79,12 @@ class Linear(Layer):
             raise self.refusal(rule)
         return [self.share_out(r, at, rule)]
 
+    def lrp_needs(self, rule: Rule) -> Needs:
+        return Needs(output=False) if isinstance(rule, Shares) else ALL
+
+    def lrp_kept(self, rule: Rule) -> Needs:
+        return INPUTS if isinstance(rule, Shares) else ALL  # the denominators are kept
+
     def lrp_loss(self, rule: Rule) -> str | None:
         if rule.loss:
             return rule.loss
@@ -90,7 +106,8 @@ class Linear(Layer):
         sent: list[Tensor | None] = []
         for i, side in enumerate(table.sides):
             share = at.once(f"{key} {i}", lambda i=i: self._share(at, rule, table, i))  # type: ignore[misc]
-            sent.append(None if share is None else r / share if side.factor is None else share * r)
+            own = rule.stabilizer is None and share is not at.preactivation
+            sent.append(None if share is None else _sent(r, share, side, at.is_last and own))
         relevance: Tensor | None = None
         for part, terms in pulls:
             x = self._input_part(part, at)
@@ -98,7 +115,7 @@ class Linear(Layer):
             if x is None:
                 continue
             if relevance is None:
-                relevance = pulled if pulled is None or part is ONES else pulled * x
+                relevance = pulled if pulled is None or part is ONES else self._times(pulled, x)
             elif pulled is None:
                 relevance = relevance + 0 * x  # what has no weight gets a zero of its sign
             else:
@@ -107,6 +124,12 @@ class Linear(Layer):
             for i, side in enumerate(table.sides):
                 relevance = self._with_bias(relevance, sent[i], side, at)
         return r.new_zeros((*r.shape[:2], *self.input_dims[0])) if relevance is None else relevance
+
+    def _times(self, product: Tensor, x: Tensor) -> Tensor:
+        """Multiply a product with the input, in its own memory where that is nobody else's."""
+        if self.owns_products and product.shape[1:] == x.shape and product.dtype == x.dtype:
+            return product.mul_(x)
+        return product * x
 
     def in_steps(self, at: Record, rule: Rule) -> list[StepProduct] | None:
         """Return what distributes relevance at several steps side by side, as `share_out` does, by sums of products.
@@ -229,6 +252,10 @@ class Affine(Linear):
     @property
     def gradient_needs(self) -> Needs:
         return self.activation_needs
+
+    @property
+    def gradient_kept(self) -> Needs:
+        return self.activation_kept
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)

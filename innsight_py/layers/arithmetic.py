@@ -15,7 +15,7 @@ from innsight_py.functions.lrp import Rule, Shares, Weighted
 from innsight_py.functions.lrp_rules import Epsilon, Simple
 from innsight_py.functions.lrp_weightless import Equal, Proportional
 from innsight_py.layers.averages import Averaging
-from innsight_py.layers.base import INPUTS, Carrying, Layer, Named, Needs, Record
+from innsight_py.layers.base import INPUTS, NOTHING, Carrying, Layer, Named, Needs, Record
 from innsight_py.layers.structure import not_the_batch
 
 
@@ -59,6 +59,9 @@ class Add(Carrying):
         (shares,) = stacked.lrp(r, at.once("stacked", lambda: stacked.record(self._side_by_side(at.inputs))), rule)
         assert shares is not None
         return [sum_to(share, dim) for share, dim in zip(shares.unbind(2), self.input_dims, strict=True)]
+
+    def lrp_needs(self, rule: Rule) -> Needs:
+        return NOTHING if isinstance(rule, Equal) else INPUTS
 
     def _side_by_side(self, inputs: Sequence[Tensor]) -> Tensor:
         rank = len(self.output_dim) + 1
@@ -181,6 +184,9 @@ class Multiply(Product):
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         return [sum_to(0.5 * r, dim) for dim in self.input_dims]
+
+    def lrp_needs(self, rule: Rule) -> Needs:
+        return NOTHING
 
 
 class MatMul(Product):

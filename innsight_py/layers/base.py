@@ -39,6 +39,11 @@ class Needs(NamedTuple):
     preactivation: bool = True
     output: bool = True
 
+    def __or__(self, other: object) -> Needs:
+        """Return what one of two looks at."""
+        assert isinstance(other, Needs)
+        return Needs(*(a or b for a, b in zip(self, other, strict=True)))
+
 
 ALL = Needs()
 NOTHING = Needs(inputs=False, preactivation=False, output=False)
@@ -54,9 +59,11 @@ class Record:
         The layer's inputs, each ``(B, *dims)``.
     preactivation, output : Tensor
         Before and after the activation function.
+    is_last : bool
+        Whether no other walk back comes after this one: what was computed once may be written over.
     """
 
-    __slots__ = ("_given", "_kept", "_kept_with_partner", "_partner", "inputs", "output", "preactivation")
+    __slots__ = ("_given", "_kept", "_kept_with_partner", "_partner", "inputs", "is_last", "output", "preactivation")
 
     def __init__(
         self, inputs: tuple[Tensor, ...], preactivation: Tensor, output: Tensor, kept: dict[str, object] | None = None
@@ -66,6 +73,7 @@ class Record:
         self.output = output
         self._kept: dict[str, object] = kept or {}
         self._given = tuple(self._kept)
+        self.is_last = False
         self._partner: Record | None = None
         self._kept_with_partner: dict[str, object] = {}
 
@@ -237,9 +245,20 @@ class Layer(nn.Module):
         return ALL
 
     @property
+    def gradient_kept(self) -> Needs:
+        """What of a record `gradient` still looks at after it was called once."""
+        return self.gradient_needs
+
+    @property
     def activation_needs(self) -> Needs:
         """What of a record `through_activation` looks at."""
         return Needs(False, *self.activation.vjp_needs)
+
+    @property
+    def activation_kept(self) -> Needs:
+        """What of a record `through_activation` still looks at after it was called once."""
+        keeps = self.activation.is_elementwise and self.activation.name != "relu"
+        return NOTHING if keeps else self.activation_needs  # the derivative is kept
 
     def _derivative(self, at: Record) -> Tensor:
         return at.once("derivative", lambda: self.activation.derivative(at.preactivation, at.output))
@@ -266,6 +285,14 @@ class Layer(nn.Module):
         `is_output` tells that the walk starts here.
         """
         raise self._unsupported("LRP")
+
+    def lrp_needs(self, rule: Rule) -> Needs:
+        """Return what of a record `lrp` looks at."""
+        return ALL
+
+    def lrp_kept(self, rule: Rule) -> Needs:
+        """Return what of a record `lrp` still looks at after it was called once."""
+        return self.lrp_needs(rule)
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         """Pull `g` back through the weights alone, without data, bias and activation."""
@@ -380,6 +407,9 @@ class Carrying(Layer):
         return NOTHING
 
     def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
+        return NOTHING
+
+    def lrp_needs(self, rule: Rule) -> Needs:
         return NOTHING
 
     def deeplift(

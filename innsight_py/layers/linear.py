@@ -20,6 +20,7 @@ class _Weighted(Affine):
 
     has_preactivation: ClassVar[bool] = True
     lrp_asked: ClassVar[bool] = True
+    owns_products: ClassVar[bool] = True
     weight: Tensor
     bias: Tensor | None
 

@@ -16,7 +16,7 @@ from innsight_py.functions.lrp_rules import AlphaBeta, Epsilon, Simple
 from innsight_py.functions.lrp_weightless import Gradient, Pass
 from innsight_py.functions.stabilizers import away_from_zero, fill_zeros
 from innsight_py.layers.affine import Linear
-from innsight_py.layers.base import INPUTS, NOTHING, Layer, Needs, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
 
 
 class _Diagonal(Linear):
@@ -75,26 +75,47 @@ class _Diagonal(Linear):
             return [sum_to(r, self.input_dims[0])]
         if isinstance(rule, Gradient):
             return self.pullback(r, at)
-        share = self._share_of_r(at, rule)
-        if share is None:
+        if not _is_of_r(rule):
             return super().lrp(r, at, rule, is_output=is_output)
-        return [sum_to(r * share, self.input_dims[0])]
+        share = at.once(f"{rule.key} share", lambda: self._share_of_r(at, rule))
+        if at.is_last and r.shape[0] == 1 and r.shape[1:] == share.shape and r.dtype == share.dtype:
+            passed = share.unsqueeze(0).mul_(r)
+        else:
+            passed = r * share
+        return [sum_to(passed, self.input_dims[0])]
 
-    def _share_of_r(self, at: Record, rule: Rule) -> Tensor | None:
-        """Return the share as R has it, which stabilises in a way of its own; None for rules that R has not."""
+    def lrp_needs(self, rule: Rule) -> Needs:
+        if isinstance(rule, Pass | Gradient):
+            return NOTHING
+        return INPUTS if _is_of_r(rule) else super().lrp_needs(rule)
+
+    def lrp_kept(self, rule: Rule) -> Needs:
+        return NOTHING if _is_of_r(rule) else super().lrp_kept(rule)
+
+    def _share_of_r(self, at: Record, rule: Rule) -> Tensor:
+        """Return the share as R has it, which stabilises in a way of its own."""
         scaled = align(at.inputs[0], len(self.output_dim) + 1) * self.factor()
-        if rule == Simple():  # unlike other layers: nothing is added where the output is not 0
-            return scaled / fill_zeros(at.output)
-        if isinstance(rule, Epsilon) and rule == Epsilon(rule.epsilon):
-            # R rounds the parameter to single precision here (and only here)
-            return scaled / away_from_zero(at.output, float(np.float32(rule.epsilon)))
-        if isinstance(rule, AlphaBeta) and rule == AlphaBeta(rule.alpha):
+        if isinstance(rule, AlphaBeta):
             constant = self.constant()
             positive, negative = scaled.clamp(min=0), scaled.clamp(max=0)
             share_positive = positive / (fill_zeros(positive) + constant.clamp(min=0))
             share_negative = negative / (fill_zeros(negative, -1) + constant.clamp(max=0))
             return rule.alpha * share_positive + (1 - rule.alpha) * share_negative
-        return None
+        output = self.linear(*at.inputs) if at.output.is_meta else at.output  # cheaper again than kept
+        if isinstance(rule, Epsilon):  # R rounds the parameter to single precision here (and only here)
+            divisor = away_from_zero(output, float(np.float32(rule.epsilon)))
+        else:  # unlike other layers: nothing is added where the output is not 0
+            divisor = fill_zeros(output)
+        return scaled.div_(divisor) if scaled.shape == divisor.shape else scaled / divisor
+
+
+def _is_of_r(rule: Rule) -> bool:
+    """Tell whether R has a rule, with its own stabiliser and biases."""
+    return (
+        rule == Simple()
+        or (isinstance(rule, Epsilon) and rule == Epsilon(rule.epsilon))
+        or (isinstance(rule, AlphaBeta) and rule == AlphaBeta(rule.alpha))
+    )
 
 
 class BatchNorm(_Diagonal):
@@ -233,6 +254,16 @@ class Standardize(Layer):
 
     def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
         return INPUTS
+
+    @property
+    def gradient_kept(self) -> Needs:
+        return NOTHING  # the parts are
+
+    def lrp_needs(self, rule: Rule) -> Needs:
+        return INPUTS if isinstance(rule, Gradient) else ALL
+
+    def lrp_kept(self, rule: Rule) -> Needs:
+        return NOTHING if isinstance(rule, Gradient) else ALL
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         if isinstance(rule, Gradient):

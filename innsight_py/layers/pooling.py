@@ -61,6 +61,9 @@ class _Winner(Layer):
     def deeplift_needs(self, rule: DeepLiftRule) -> Needs:
         return NOTHING if rule.winner_takes_all or self.winner_always else ALL
 
+    def lrp_needs(self, rule: Rule) -> Needs:
+        return NOTHING if isinstance(rule, Winner) or self.winner_always else ALL
+
     def averaging(self) -> Averaging:
         """Return the mean over the same windows."""
         raise NotImplementedError

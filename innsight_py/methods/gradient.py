@@ -49,6 +49,9 @@ class GradientBased(InterpretingMethod):
         """Let a pass that takes much memory keep no more than the gradient needs."""
         return sparing.for_gradients(walk.ends) if walk.is_large(rows) else None
 
+    def _later(self) -> sparing.Later | None:
+        return sparing.after_gradients
+
     def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> None:
         """Leave the mean of the gradients over n points a row, each times what `points` says, in the walk's buffers."""
         for rows, steps in walk.blocks(n):
@@ -58,7 +61,9 @@ class GradientBased(InterpretingMethod):
                 walk.observe(trace, rows)
             shape = (rows.stop - rows.start, steps.stop - steps.start)
             points_at_once = shape[0] * shape[1]
-            for i, nodes, pieces in walk.back(self._step(trace), rows, points_at_once, points_at_once / n, spent=trace):
+            for i, nodes, pieces in walk.back(
+                self._step(trace), rows, points_at_once, points_at_once / n, spent=trace, later=self._later()
+            ):  # fmt: skip
                 for j, piece in enumerate(pieces):
                     if piece is None:
                         continue
@@ -159,6 +164,9 @@ class Gradient(GradientBased):
 
     def _seen(self, walk: Walk, rows: int) -> Seen | None:
         return super()._seen(walk, rows) if self.relu_rule is None else None
+
+    def _later(self) -> sparing.Later | None:
+        return super()._later() if self.relu_rule is None else None
 
     def _fields(self) -> list[tuple[str, str]]:
         return [*super()._fields(), *([] if self.relu_rule is None else [("relu_rule", f"'{self.relu_rule}'")])]

@@ -19,7 +19,7 @@ from innsight_py.layers.activation import through
 from innsight_py.layers.arithmetic import Product
 from innsight_py.layers.base import UnsupportedLayerError
 from innsight_py.layers.cast import Detach
-from innsight_py.methods import lrp_alarm
+from innsight_py.methods import lrp_alarm, sparing
 from innsight_py.methods.base import InterpretingMethod, cut
 from innsight_py.methods.walk import Walk
 from innsight_py.model.assignment import Assigned, assign, assigned_once, in_section
@@ -156,13 +156,19 @@ class LRP(InterpretingMethod):
             outside: dict[str, str] = {}
             grown: lrp_alarm.Grown = {}
             notes = walk.pairs == 1 and walk.model.sizes.trace >= lrp_alarm.NOTED
-            for rows in walk.row_chunks(walk.rows):
-                trace = walk.model.trace([cut(x, rows) for x in inputs])
+            chunks = walk.row_chunks(walk.rows)
+            is_long = walk.model.sizes.steps >= lrp_alarm.LONG
+            noted = lrp_alarm.Noted() if is_long and len(chunks) == 1 else None
+            spares = walk.is_large(chunks[0].stop)
+            seen = sparing.for_relevances(walk.ends, self._rules) if spares else None
+            for rows in chunks:
+                trace = walk.model.trace([cut(x, rows) for x in inputs], seen=seen)
                 outside |= _outside(trace, self._rules)
                 try:
-                    self._distribute(walk, trace, rows, grown if notes else None)
+                    self._distribute(walk, trace, rows, grown if notes else None, noted)
                 except UnsupportedLayerError as error:
-                    raise self._with_way_on(error, walk, trace.row(0)) from None
+                    first = walk.model.trace([x[:1] for x in inputs])
+                    raise self._with_way_on(error, walk, first) from None
             if outside:
                 warn(
                     f"Argument 'rule_name': {'; '.join(outside.values())}: z_box is made for values between its bounds."
@@ -172,15 +178,22 @@ class LRP(InterpretingMethod):
             self.losses = self._losses()
             if self.decomposes:
                 warn_if_incomplete(self, None if self.losses else [_NOTHING_TO_SHARE])
-            self._warn_of_exploded(walk, inputs, trace, grown)
+            kept = noted is not None or (walk.rows == 1 and (notes or not spares))
+            self._warn_of_exploded(walk, inputs, trace if kept else None, grown, noted)
 
-    def _distribute(self, walk: Walk, trace: Trace, rows: slice, grown: lrp_alarm.Grown | None) -> None:
+    def _distribute(
+        self, walk: Walk, trace: Trace, rows: slice, grown: lrp_alarm.Grown | None, noted: lrp_alarm.Noted | None
+    ) -> None:
         """Hand relevance down for some rows, and note how much it grows."""
         start, count = self._start(walk.model, trace), rows.stop - rows.start
         walk.observe(trace, rows, start)
         step = _lrp_step(trace, self._rules)
         step = step if grown is None else lrp_alarm.noting(step, grown)
-        for i, nodes, pieces in walk.back(step, rows, count, count, start, trace):
+        step = step if noted is None else noted.noting(step)
+        later, looks_back = sparing.after_relevances(self._rules), grown is not None or noted is not None
+        for i, nodes, pieces in walk.back(step, rows, count, count, start, trace, later, looks_back=looks_back):
+            if noted is not None:
+                noted.walked(i, nodes)
             missing = any(piece is None for piece in pieces)
             joined = _joined(walk.model, walk.what[i].node) if missing else set()
             for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
@@ -215,20 +228,30 @@ class LRP(InterpretingMethod):
         assigned = assign(self._base.tail if inside else self._base, chosen, self.winner_takes_all, self.channels_first)
         return in_section(section, assigned)
 
-    def _warn_of_exploded(self, walk: Walk, inputs: list[Tensor], trace: Trace, grown: lrp_alarm.Grown) -> None:
+    def _warn_of_exploded(
+        self, walk: Walk, inputs: list[Tensor], trace: Trace | None, grown: lrp_alarm.Grown,
+        noted: lrp_alarm.Noted | None,
+    ) -> None:  # fmt: skip
         """Warn once of relevances out of proportion to what is explained; the true reason comes before the others.
 
-        The trace of the last rows is that of a single row.
+        The trace, if there is one, is that of a single row, or of all where their walks noted what they saw.
         """
         worst = lrp_alarm.exploded(self)
         if worst is None:
             return
         what = walk.what[worst.output]
-        if walk.rows > 1:
-            trace = walk.model.trace([x[worst.row : worst.row + 1] for x in inputs])
+        large = walk.is_large(1)
+        tries = not large and walk.model.sizes.steps < lrp_alarm.LONG
+        if noted is not None and trace is not None:
+            trace, grown = trace.row(worst.row), noted.of(worst)
+        if trace is None:
+            seen = sparing.for_relevances(walk.ends, self._rules) if large else None
+            trace = walk.model.trace([x[worst.row : worst.row + 1] for x in inputs], seen=seen)
         start = self._start(walk.model, trace)(what)
         limit = lrp_alarm.EXPLODED * worst.explained
-        why = lrp_alarm.reason(walk.model, what, worst.node, trace, start, self._rules, _lrp_step, limit, grown)
+        why = lrp_alarm.reason(
+            walk.model, what, worst.node, trace, start, self._rules, _lrp_step, limit, grown, tries=tries
+        )  # fmt: skip
         self.losses = [why, *self.losses]
         port = self.described.outputs[worst.output]
         label = node_label(worst.node, port.dim, port.names)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from innsight_py.functions.elementwise import largest_magnitude
+from innsight_py.functions.elementwise import largest_magnitude, sum_of_magnitudes
 from innsight_py.functions.lrp import Shares
 from innsight_py.functions.lrp_weightless import Taylor
 from innsight_py.inputs.nodes import as_position
-from innsight_py.layers import Layer
+from innsight_py.layers import Layer, Record
+from innsight_py.methods import sparing
 from innsight_py.model.assignment import Assigned, assign
 from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.model.rule_names import read_rules
@@ -24,18 +26,21 @@ EXPLODED = 500.0
 #: From how many values of a row on the walk of one row and one node notes what an alarm has to say: a walk again would
 #: take as long as the method.
 NOTED = 2**18
+#: From how many steps through time on a walk for one row takes about as long as one for many.
+LONG = 32
 #: Rules that are tried, the nearest first.
 CALMER = ("epsilon", "epsilon_plus", "z_plus", "cp_lrp")
 
 
 class Place(NamedTuple):
-    """An output layer, a row, and a node: where the largest relevance is."""
+    """An output layer, a row, and a node: where the largest relevance is. `number` counts the explained nodes."""
 
     output: int
     row: int
     node: int
     largest: float
     explained: float
+    number: int
 
 
 def exploded(attributions: Attributions) -> Place | None:
@@ -59,7 +64,7 @@ def exploded(attributions: Attributions) -> Place | None:
             row, k = divmod(int(largest.argmax()), largest.shape[1])
             own = attributions.own_nodes(i)
             node = (attributions.output_idx[i] or [])[k] if own is None else own[row]
-            return Place(i, row, as_position(node, attributions.described.outputs[i].dim), worst, explained)
+            return Place(i, row, as_position(node, attributions.described.outputs[i].dim), worst, explained, k)
     return None
 
 
@@ -75,10 +80,22 @@ Grown = dict[str, float]
 
 def noting(step: Step, grown: Grown) -> Step:
     """Let a walk of one row and one node note how much each layer makes the relevances grow."""
+    known: list[tuple[Tensor, float]] = []  # what the layer before has handed down, which most layers take up
+
+    def size(x: Tensor) -> float:
+        found = next((size for y, size in known if _is_same(x, y)), None)
+        if found is None:
+            found = _size(x)
+            known.append((x, found))
+        return found
 
     def noted(layer: Layer, upper: Tensor, name: str, at: Explained | None) -> list[Tensor | None]:
+        above = size(upper)
+        known[:] = [(upper, above)]
         pieces = step(layer, upper, name, at)
-        above, below = _size([upper]), _size(pieces)
+        below = sum(size(x) for x in pieces if x is not None)
+        if len(known) > 1:  # otherwise it was passed on
+            del known[0]
         if above > 0:
             grown[name] = below / above
         return pieces
@@ -86,9 +103,54 @@ def noting(step: Step, grown: Grown) -> Step:
     return noted
 
 
+class Noted:
+    """How much each layer makes the relevances of each row and node grow, as the method's own walks note it."""
+
+    def __init__(self) -> None:
+        self._walks: list[tuple[int, slice, dict[str, tuple[Tensor, Tensor]]]] = []
+        self._now: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def noting(self, step: Step) -> Step:
+        """Let walks of all rows note the sizes of what comes to each layer and of what it hands down."""
+
+        def noted(layer: Layer, upper: Tensor, name: str, at: Explained | None) -> list[Tensor | None]:
+            above = _sizes(upper)
+            pieces = step(layer, upper, name, at)
+            sizes = [_sizes(x) for x in pieces if x is not None]
+            if sizes:
+                self._now[name] = above, functools.reduce(torch.add, sizes)
+            return pieces
+
+        return noted
+
+    def walked(self, output: int, nodes: slice) -> None:
+        """Say of which nodes the walk was that has just ended."""
+        self._walks.append((output, nodes, self._now))
+        self._now = {}
+
+    def of(self, place: Place) -> Grown:
+        """Return what was noted for a row and a node; nothing if that is beyond the numbers."""
+        grown: Grown = {}
+        for output, nodes, found in self._walks:
+            if output != place.output or not nodes.start <= place.number < nodes.stop:
+                continue
+            for name, pair in found.items():
+                above, below = (float(x[place.number - nodes.start, min(place.row, x.shape[1] - 1)]) for x in pair)
+                if not (math.isfinite(above) and math.isfinite(below)):
+                    return {}
+                if above > 0:
+                    grown[name] = below / above
+        return grown
+
+
+def _sizes(x: Tensor) -> Tensor:
+    """Sum the magnitudes of each row and node, ``(K, B or 1)``."""
+    return torch.linalg.vector_norm(x.flatten(2), 1, 2)
+
+
 def reason(
     graph: Graph, what: Explained, node: int, trace: Trace, start: Tensor, rules: Mapping[str, Assigned],
-    steps: Callable[[Trace, Mapping[str, Assigned]], Step], limit: float, grown: Grown,
+    steps: Callable[[Trace, Mapping[str, Assigned]], Step], limit: float, grown: Grown, tries: bool = True,
 ) -> str:  # fmt: skip
     """Say which layer makes the relevances of one row large, and which rule does not.
 
@@ -110,15 +172,20 @@ def reason(
         The largest relevance that is not too large.
     grown : dict
         What the walk of this row and node noted, see `noting`; without it there is another walk.
+    tries : bool
+        Whether other rules are tried, each in a walk. Otherwise they are only named, and the trace needs no more than
+        the layer's own rule looks at.
     """
     seed = torch.zeros_like(start)[None]
     seed[..., node] = start[..., node]
     if not grown:
-        graph.backward(what, seed, noting(steps(trace, rules), grown))
+        step = steps(trace, rules)
+        graph.backward(what, seed, noting(step if tries else sparing.forgetting(step, trace, None), grown))
     worst = max(grown, key=lambda name: grown[name], default="")
     if not worst:
         return ""
-    layer, z, rule = graph.layer(worst), trace[worst].preactivation.abs(), rules[worst].rule
+    layer, rule = graph.layer(worst), rules[worst].rule
+    z = _preactivation(layer, trace[worst]).abs()
     place = f" at {layer.place}" if layer.place else ""
     how = ""
     if isinstance(rule, Shares) and layer.family == "max_pooling":
@@ -135,11 +202,21 @@ def reason(
         f"the rule {rule!r} of the layer '{worst}' ({layer.r_class}{place}) {how}makes relevances "
         f"{grown[worst]:.3g} times larger"
     )
+    if not tries:
+        return (
+            f"{said}; rules that do less so, from the nearest on, are {', '.join(map(repr, CALMER))} (none was tried, "
+            "since each takes as long as the method)"
+        )
     for name in CALMER:
         found = _largest(graph, what, seed, trace, name, steps)
         if found is not None and found < limit:
             return f'{said}; with rule_name="{name}" the largest is {found:.3g}'
     return said
+
+
+def _preactivation(layer: Layer, at: Record) -> Tensor:
+    """Return the preactivation, again where it was let go."""
+    return layer.linear(*at.inputs) if at.preactivation.is_meta else at.preactivation
 
 
 def _largest(
@@ -154,11 +231,12 @@ def _largest(
     return max((float(x.abs().max()) for x in pieces if x is not None), default=0.0)
 
 
-def _size(pieces: Sequence[Tensor | None]) -> float:
+def _is_same(x: Tensor, y: Tensor) -> bool:
+    """Tell whether two tensors are views of the same numbers, all of them."""
+    return x.data_ptr() == y.data_ptr() and x.shape == y.shape and x.stride() == y.stride()
+
+
+def _size(x: Tensor) -> float:
     """Sum the magnitudes, in the precision of the relevances where that holds the sum."""
-    total = 0.0
-    for x in pieces:
-        if x is not None:
-            size = float(x.abs().sum())
-            total += size if math.isfinite(size) else float(x.double().abs().sum().nan_to_num(0.0, 0.0))
-    return total
+    size = sum_of_magnitudes(x)
+    return size if math.isfinite(size) else float(x.double().abs().sum().nan_to_num(0.0, 0.0))

@@ -1,13 +1,20 @@
-"""What a pass keeps where it takes much memory: no more than the walk back looks at."""
+"""What a pass keeps where it takes much memory: no more than the walks back look at."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
 from torch import Tensor
 
+from innsight_py.functions.lrp_weightless import Gradient, Pass
 from innsight_py.layers import DeepLiftRule, Layer, Record
+from innsight_py.layers.base import ALL, NOTHING, Needs
+from innsight_py.model.assignment import Assigned
 from innsight_py.model.graph import Explained, Seen, Step, Trace
+
+#: Says what of a record later walks look at, once a walk has passed the layer of this name.
+Later = Callable[[str, Layer], Needs]
 
 
 def for_gradients(ends: AbstractSet[str]) -> Seen:
@@ -16,6 +23,16 @@ def for_gradients(ends: AbstractSet[str]) -> Seen:
     def seen(name: str, layer: Layer, record: Record) -> None:
         if name not in ends:
             record.release(layer.gradient_needs)
+
+    return seen
+
+
+def for_relevances(ends: AbstractSet[str], rules: Mapping[str, Assigned]) -> Seen:
+    """Let a pass keep what LRP looks at."""
+
+    def seen(name: str, layer: Layer, record: Record) -> None:
+        if name not in ends:
+            record.release(layer.lrp_needs(rules[name].rule) | _activation(layer.activation_needs, rules[name]))
 
     return seen
 
@@ -49,12 +66,54 @@ def compared(ends: AbstractSet[str], rule: DeepLiftRule, reference: Trace, last:
     return seen
 
 
-def forgetting(step: Step, trace: Trace) -> Step:
-    """Let each layer forget what it computed for the walk back as soon as it is passed."""
+# -- between walks -----------------------------------------------------------------------------------------------------
+
+
+def after_gradients(name: str, layer: Layer) -> Needs:
+    """Say what later gradients look at."""
+    return layer.gradient_kept
+
+
+def after_relevances(rules: Mapping[str, Assigned]) -> Later:
+    """Say what later walks of LRP look at."""
+
+    def later(name: str, layer: Layer) -> Needs:
+        return layer.lrp_kept(rules[name].rule) | _activation(layer.activation_kept, rules[name])
+
+    return later
+
+
+def _activation(derivative: Needs, rule: Assigned) -> Needs:
+    """Return what the rule of an activation within a layer looks at."""
+    if isinstance(rule.activation, Pass):
+        return NOTHING
+    return derivative if isinstance(rule.activation, Gradient) else ALL
+
+
+def keeping(step: Step, trace: Trace, ends: AbstractSet[str], later: Later) -> Step:
+    """Let each layer keep what later walks look at, once it has computed what they share."""
 
     def stepped(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
         pieces = step(layer, upper, name, start)
+        if name not in ends:
+            trace[name].release(later(name, layer))
+        return pieces
+
+    return stepped
+
+
+def forgetting(step: Step, trace: Trace, ends: AbstractSet[str] | None) -> Step:
+    """Let each layer forget what it computed for walks back as soon as the last one has passed it.
+
+    With `ends` layers other than these let go of what the pass itself left as well.
+    """
+
+    def stepped(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
+        trace[name].is_last = True
+        pieces = step(layer, upper, name, start)
         trace[name].forget()
+        if ends is not None and name not in ends:
+            trace[name].release()
         return pieces
 
     return stepped

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from innsight_py.functions.layout import empty_like
 from innsight_py.inputs.selection import Selection
 from innsight_py.methods.base import InterpretingMethod
-from innsight_py.methods.sparing import forgetting
+from innsight_py.methods.sparing import Later, forgetting, keeping
 from innsight_py.model.explainable import DTYPES
 from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.results.attributions import Buffers
@@ -146,6 +146,8 @@ class Walk:
         done: float,
         start: Callable[[Explained], Tensor] | None = None,
         spent: Trace | None = None,
+        later: Later | None = None,
+        looks_back: bool = False,
     ) -> Iterator[tuple[int, slice, list[Tensor | None]]]:
         """Walk back from every selected node; from its own node for each row of a layer with a target.
 
@@ -162,7 +164,12 @@ class Walk:
         start : callable, optional
             Gives the value that each explained node starts with, shape ``(B, nodes)``. Default: 1.
         spent : Trace, optional
-            A pass after which nobody else walks back: what its layers computed for it is let go in the last walk.
+            A pass after which nobody else walks back: what its layers computed for it is let go in the last walk, and
+            what they saw with it.
+        later : callable, optional
+            Says what of that pass the walks after the first look at; the rest is let go in the first one.
+        looks_back : bool
+            Whether somebody looks at what they saw after the last walk.
 
         Yields
         ------
@@ -177,11 +184,15 @@ class Walk:
             for first in range(0, self.selection.count(i), together)
         ]
         for number, (i, chunk) in enumerate(chunks, 1):
-            if spent is not None and number == len(chunks) and self.is_large(batch):
-                step = forgetting(step, spent)
+            taken = step
+            if spent is not None and self.is_large(batch):
+                if number == len(chunks):
+                    taken = forgetting(step, spent, None if looks_back else self.ends)
+                elif later is not None:
+                    taken = keeping(step, spent, self.ends, later)
             what, one_hot = self.what[i], self._one_hot(i, chunk, rows, batch)
             seed = one_hot if start is None else one_hot * start(what)
-            yield i, chunk, self.model.backward(what, seed, step)
+            yield i, chunk, self.model.backward(what, seed, taken)
             self._advance(done / len(chunks))
 
     def _one_hot(self, i: int, chunk: slice, rows: slice, batch: int) -> Tensor:

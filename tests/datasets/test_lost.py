@@ -28,7 +28,7 @@ from dataset_models import (
 )
 
 from innsight_py import Converter, explain_batches, explain_dataset, load_explanations, run_deeplift
-from innsight_py.datasets.folder import Folder
+from innsight_py.datasets.folder import Folder, Part
 from innsight_py.datasets.local import MOST_PARTS
 
 X = rows(600)
@@ -350,6 +350,22 @@ def test_threads_make_the_same_parts(source, tmp_path, plain):
     frames = iter(claims(X).to_batches(70))
     streamed = explain_dataset(table_model(), frames, tmp_path / "streamed", **CALL)
     assert_same_lines(lines_of(streamed), lines_of(explained))
+
+
+def test_the_cache_of_the_system_forgets_parts(tmp_path, monkeypatch):
+    """What is on the disk, and not before, takes no memory of the machine; systems that do not listen may."""
+    calls = []
+
+    def forgets(*arguments):
+        calls.append("forget")
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", lambda *_: calls.append("sync"))
+    monkeypatch.setattr(os, "posix_fadvise", forgets, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    Folder(tmp_path).write_part(pa.table({"id": ["a"]}), Part(0, 1, 0))
+    assert calls == ["sync", "forget"]
+    assert Folder(tmp_path).parts() == {0: Part(0, 1, 0)}
 
 
 @pytest.mark.usefixtures("three_threads")

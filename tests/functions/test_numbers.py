@@ -17,6 +17,8 @@ import torch
 import innsight_py
 from innsight_py import Converter
 from innsight_py.functions.activations import Activation, activation_names
+from innsight_py.functions.elementwise import sum_of_magnitudes
+from innsight_py.functions.stabilizers import MANY, away_from_zero
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -329,3 +331,29 @@ def test_derivatives(name, dtype):
     for x, value in zip(z.tolist(), found, strict=True):
         exact = float(mp.diff(SMOOTH[name], mp.mpf(x), h=mp.mpf("1e-25")))
         assert math.isclose(value, exact, rel_tol=BOUNDS[dtype], abs_tol=BOUNDS[dtype] * 1e-2)
+
+
+@pytest.mark.parametrize("case", ["whole", "zeros", "nan", "not dense", "double"])
+def test_large_denominators_are_moved_as_small_ones_are(case):
+    """In parts, and without a look at zeros where there are none: to the last bit the same numbers."""
+    z = torch.randn(3, 5, 70, 90, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    if case == "zeros":
+        z[0, 0, 0, :2], z[2, 4, 69, 89] = torch.tensor([0.0, -0.0]), 0
+    elif case == "nan":
+        z[1, 2, 3, 4] = float("nan")
+    elif case == "not dense":
+        z = z[:, :, ::2]
+    elif case == "double":
+        z = z.double()
+    assert z.numel() >= MANY
+    moved = away_from_zero(z, 1e-4, -1)
+    one_by_one = [away_from_zero(row, 1e-4, -1) for row in z.flatten().split(100)]
+    assert torch.equal(moved.flatten().nan_to_num(7.0), torch.cat(one_by_one).nan_to_num(7.0))
+    assert moved.isnan().sum() == (case == "nan")
+    assert not (moved == 0).any()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_large_sum_of_magnitudes(stride):
+    x = torch.arange(-200_000, 200_000, dtype=torch.float64).reshape(1000, 400).T[::stride]
+    assert sum_of_magnitudes(x) == x.abs().sum().item()

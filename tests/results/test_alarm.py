@@ -22,7 +22,7 @@ from innsight_py import (
     run_lrp,
     run_smoothgrad,
 )
-from innsight_py.methods import lrp_alarm
+from innsight_py.methods import lrp_alarm, walk
 
 
 class Written(nn.Module):
@@ -242,6 +242,25 @@ def test_an_alarm_takes_one_walk_for_each_rule_that_it_tries(monkeypatch, rows, 
         run_lrp(converter, x, dtype="double", verbose=False)
     assert done.count("trace") == (1 if rows == 1 else 2)
     assert done.count("backward") == 1 + (not noted) + lrp_alarm.CALMER.index("z_plus") + 1
+
+
+@pytest.mark.parametrize("outputs", [[1], [0, 1]])
+def test_an_alarm_of_a_large_pass_names_rules_and_tries_none(monkeypatch, outputs):
+    """Each would take as long as the method: the layer is named, by the walk itself or another of one row and node."""
+    converter, x, texts = Converter(net(torch.tanh, 3), input_dim=6), draw(1), []
+    monkeypatch.setattr(lrp_alarm, "EXPLODED", 1e-3)
+    monkeypatch.setattr(lrp_alarm, "NOTED", 1)
+    done = passes(monkeypatch)
+    for least in (2**60, 0):
+        monkeypatch.setattr(walk, "LARGE_BYTES", least)
+        done.clear()
+        with pytest.warns(UserWarning, match="They cancel") as caught:
+            run_lrp(converter, x, output_idx=outputs, verbose=False)
+        texts.append(str(caught[0].message))
+    assert texts[1].partition("times larger")[0] == texts[0].partition("times larger")[0]
+    assert all(f"'{name}'" in texts[1] for name in lrp_alarm.CALMER)
+    assert "none was tried" in texts[1]
+    assert sorted(done) == ["backward"] * len(outputs) + ["trace"] * len(outputs)
 
 
 def test_what_a_walk_notes_is_what_a_walk_again_finds(monkeypatch):
