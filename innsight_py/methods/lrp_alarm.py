@@ -145,7 +145,8 @@ class Noted:
 
 def _sizes(x: Tensor) -> Tensor:
     """Sum the magnitudes of each row and node, ``(K, B or 1)``."""
-    return torch.linalg.vector_norm(x.flatten(2), 1, 2)
+    sizes: Tensor = torch.linalg.vector_norm(x.flatten(2), 1, 2)
+    return sizes
 
 
 def reason(
