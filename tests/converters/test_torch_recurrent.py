@@ -344,8 +344,8 @@ def test_no_layers_for_more_steps():
     assert long.model.sizes.weights == short.model.sizes.weights
 
 
-#: Operators that a step of an LSTM (whose cells are shown) and of a GRU takes forward, and back by each method. DeepLift
-#: takes the reference forward with the rows.
+#: Operators that a step of an LSTM (whose cells are shown) and of a GRU takes forward, and back by each method.
+#: DeepLift takes the reference forward with the rows.
 FORWARD = {"LSTM": 7, "GRU": 6}
 BACK = {"gradient": {"LSTM": 5, "GRU": 3}, "deeplift": {"LSTM": 5, "GRU": 3}, "lrp": {"LSTM": 6, "GRU": 4}}
 

@@ -280,9 +280,10 @@ def test_an_alarm_of_many_steps_takes_no_walk(monkeypatch):
     monkeypatch.setattr(lrp_alarm, "EXPLODED", 1e-3)
     for noted, walks in ((lrp_alarm.Noted.of, 1), (lambda self, place: {}, 2)):
         monkeypatch.setattr(lrp_alarm.Noted, "of", noted)
-        with monkeypatch.context() as patch, pytest.warns(UserWarning, match="none was tried") as caught:
+        with monkeypatch.context() as patch:
             done = passes(patch)
-            run_lrp(converter, x, rule_name="epsilon", output_idx=[2, 0], dtype="double", verbose=False)
+            with pytest.warns(UserWarning, match="none was tried") as caught:
+                run_lrp(converter, x, rule_name="epsilon", output_idx=[2, 0], dtype="double", verbose=False)
         assert (done.count("trace"), done.count("backward")) == (1, walks)
         texts.append(str(caught[0].message))
     assert texts[0] == texts[1]
