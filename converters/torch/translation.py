@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from innsight_py.converters.preparation import mark_scalers
 from innsight_py.converters.torch import arithmetic, choosing, operators, recurrent, routing, structure, tokens  # noqa: F401 (the table)
 from innsight_py.converters.torch.ends import no_dependence, no_gradient
 from innsight_py.converters.torch.names import named_values
@@ -106,11 +107,23 @@ class Translation(Writer):
             if not inputs & self.tokens:  # numbers of tokens may differ in references
                 self.by_name[name]["fixed"] = True
         layers = self.needed(outputs)
+        mark_scalers(layers, len(self.input_dim), outputs, self._learned())
         spec = {"input_dim": list(self.input_dim), "layers": layers, "outputs": outputs}
         names = named_values(self.program.graph, self.written)
         spec["layer_names"] = self.named({name: self.written[node] for name, node in names.items()}, layers)
         keys = _output_keys(self.program, len(outputs))
         return spec if keys is None else spec | {"output_keys": keys}
+
+    def _learned(self) -> set[str]:
+        """Return the names of the layers that have numbers of parameters, or what is computed from them."""
+        numbers, layers = set(self.program.graph_signature.inputs_to_parameters), set()
+        for node in self.program.graph.nodes:
+            if any(source.name in numbers for source in node.all_input_nodes):
+                if node.name in self.known:
+                    layers.add(self.known[node.name].layer)
+                else:
+                    numbers.add(node.name)
+        return layers
 
     def _refuse_whole_numbers(self, output: str) -> None:
         """Refuse an output that depends on its inputs through whole numbers or truth values alone."""

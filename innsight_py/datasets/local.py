@@ -43,16 +43,29 @@ def run_local(job: Job, units: Iterator[Unit], workers: int, gpus_per_worker: fl
 
 
 def _here(job: Job, units: Iterator[Unit]) -> Iterator[Receipt]:
-    """Explain in this process, while another thread counts and writes the part before."""
-    with ThreadPoolExecutor(1) as writer:
+    """Explain in this process, while other threads read the part after, and count and write the part before."""
+    with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as reader:
         writing: Future[Receipt] | None = None
-        for unit in units:
-            done = job.explain(unit)
+        readings = (reader.submit(job.with_rows, unit) for unit in units)
+        # An iterator may be slow, or end with an error: what it has given is explained first.
+        for reading in _ahead(readings) if job.source.again else readings:
+            done = job.explain(reading.result())
             if writing is not None:
                 yield writing.result()
             writing = writer.submit(job.finish, done)
         if writing is not None:
             yield writing.result()
+
+
+def _ahead(begun: Iterator[Future[Unit]]) -> Iterator[Future[Unit]]:
+    """Give what was begun one by one, when the next one is begun."""
+    before: Future[Unit] | None = None
+    for one in begun:
+        if before is not None:
+            yield before
+        before = one
+    if before is not None:
+        yield before
 
 
 def _in_threads(job: Job, units: Iterator[Unit], threads: int) -> Iterator[Receipt]:

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 import warnings
 
 import numpy as np
@@ -29,7 +30,9 @@ from dataset_models import (
 
 from innsight_py import Converter, explain_batches, explain_dataset, load_explanations, run_deeplift
 from innsight_py.datasets.folder import Folder, Part
+from innsight_py.datasets.job import Job
 from innsight_py.datasets.local import MOST_PARTS
+from innsight_py.datasets.sources import Fragments
 
 X = rows(600)
 NAMES = [f"claim-{n}" for n in range(len(X))]
@@ -328,6 +331,35 @@ def test_a_seed_that_nobody_gave_is_kept(tmp_path, monkeypatch):
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_read_while_others_are_explained(source, tmp_path, plain, monkeypatch):
+    """Those of the next part, by a thread of its own; an iterator is asked for more when what it gave is explained."""
+    events, explain, read, begun = [], Job.explain, Fragments.read, threading.Event()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+    def waits(self, unit):
+        if unit.start == 0 and self.source.again:
+            assert begun.wait(60)
+        events.append(("explained", unit.start))
+        return explain(self, unit)
+
+    def tells(self, start, *rest):
+        if start == CALL["rows_per_part"]:
+            begun.set()
+        return read(self, start, *rest)
+
+    def given(start):
+        events.append(("given", start))
+        return claims(X).slice(start, CALL["rows_per_part"])
+
+    monkeypatch.setattr(Job, "explain", waits)
+    monkeypatch.setattr(Fragments, "read", tells)
+    assert_plain_answer(explain_dataset(table_model(), source, tmp_path / "out", **CALL), NAMES, plain)
+    events.clear()
+    starts = range(0, len(X), CALL["rows_per_part"])
+    explain_dataset(table_model(), map(given, starts), tmp_path / "streamed", **CALL)
+    assert events == [(what, start) for start in starts for what in ("given", "explained")]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ids import without_address
 
 import innsight_py
 from innsight_py import (
@@ -185,7 +186,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("method", "name", "value", "error"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:30])
+    ("method", "name", "value", "error"), CASES, ids=lambda v: getattr(v, "__name__", without_address(v)[:30])
 )
 def test_wrong_argument(method, name, value, error):
     """A wrong kind is a TypeError, a wrong value a ValueError, and the message names the argument."""
@@ -203,7 +204,7 @@ def test_wrong_argument(method, name, value, error):
         ("seed", np.int64(4)), ("seed", 2**40), ("seed", torch.Generator().manual_seed(1)),
         ("verbose", None), ("output_idx", np.array([1])), ("output_label", pd.Categorical(["Y2"])),
     ],
-    ids=str,
+    ids=without_address,
 )  # fmt: skip
 def test_right_argument(name, value):
     assert explain(SmoothGrad, **{"n": 2, name: value}).get_result().shape[:2] == X.shape

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ids import without_address
 
 from innsight_py import ConnectionWeights, Converter, DeepLift, Gradient
 from innsight_py.inputs.selection import select_outputs
@@ -144,7 +145,7 @@ NOT_INDICES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("given", NOT_INDICES, ids=repr)
+@pytest.mark.parametrize("given", NOT_INDICES, ids=without_address)
 @pytest.mark.parametrize("of", [ONE, TWO], ids=["one layer", "two layers"])
 def test_not_indices(given, of):
     """A wrong kind is a TypeError, however many entries there are."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ids import without_address
 from torch.nn import functional as F  # noqa: N812
 
 from innsight_py import Converter, Gradient, SpecError
@@ -506,7 +507,7 @@ def standardized(x: torch.Tensor, groups: int, eps: float, center: bool) -> torc
         ({"type": "Resize", "size": [4, 2], "mode": "nearest-exact"}, [(2, 3, 4)],
          lambda x: F.interpolate(x, (4, 2), mode="nearest-exact")),
     ],
-    ids=str,
+    ids=without_address,
 )  # fmt: skip
 def test_other_types(layer, dims, expected):
     torch.testing.assert_close(flat(layer, *dims), expected(*(batch(*dim) for dim in dims)).flatten(1))
