@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +29,17 @@ from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
-#: Distributes relevance at one of several steps.
-StepShare = Callable[[Tensor, int], Tensor]
+
+
+class StepProduct(NamedTuple):
+    """A product with a matrix at each of several steps: what it is multiplied by before and behind it, for all steps.
+
+    Both are ``(B, *lead, steps, entries)``; None is 1.
+    """
+
+    before: Tensor | None
+    weight: Tensor
+    after: Tensor | None
 
 
 def _signed_input(x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -136,54 +145,32 @@ class Linear(Layer):
             return product.mul_(x)
         return product * x
 
-    def in_steps(self, at: Record, rule: Rule, cut: Callable[[Tensor], list[Tensor]]) -> StepShare | None:
-        """Return what distributes relevance at one of several steps, as `share_out` does; None where more is to do.
+    def in_steps(self, at: Record, rule: Rule) -> list[StepProduct] | None:
+        """Return what distributes relevance at several steps side by side, as `share_out` does, by sums of products.
 
-        Parameters
-        ----------
-        at : Record
-            What the steps saw, side by side.
-        rule : Rule
-            The rule.
-        cut : callable
-            Cuts what is side by side into the steps.
+        None where more is to do.
         """
         if not isinstance(rule, Shares) or rule.bias == "share":
             return None
         table, kept = rule.table(), list(self.shares(at, rule).values())
-        shares = [None if share is None else cut(share) for share in kept]
-        divides = [side.factor is None for side in table.sides]
-        parts: list[tuple[list[Tensor], list[tuple[int, Tensor | None]]]] = []
+        sent = [
+            None if share is None else share.reciprocal() if side.factor is None else share
+            for side, share in zip(table.sides, kept, strict=True)
+        ]
+        found: list[StepProduct] = []
         for part in dict.fromkeys(term.input for term in table.terms):
-            terms = [t for t in table.terms if t.input == part and not self.lacks(t.weight)]
-            pulls = [(t.side, self._weight_part(t.weight, at)) for t in terms if shares[t.side] is not None]
-            x = self._input_part(part, at)
-            if part is ONES or (x is not None and not pulls):
-                return None
-            if x is not None:
-                parts.append((cut(x), pulls))
-        if not parts:
-            return None
-
-        def share_one(r: Tensor, i: int) -> Tensor:
-            sent = [
-                None if share is None else r / share[i] if divided else share[i] * r
-                for share, divided in zip(shares, divides, strict=True)
+            terms = [
+                t for t in table.terms if t.input == part and not self.lacks(t.weight) and sent[t.side] is not None
             ]
-            relevance: Tensor | None = None
-            for xs, pulls in parts:
-                pulled: Tensor | None = None
-                for side, weight in pulls:
-                    upper = sent[side]
-                    assert upper is not None
-                    product = self.transpose(upper, weight)
-                    pulled = product if pulled is None else pulled + product
-                assert pulled is not None
-                relevance = pulled * xs[i] if relevance is None else relevance.addcmul_(pulled, xs[i])
-            assert relevance is not None
-            return relevance
-
-        return share_one
+            x = self._input_part(part, at)
+            if part is ONES or (x is not None and not terms):
+                return None
+            for term in terms if x is not None else ():
+                weight = self._weight_part(term.weight, at)
+                if weight is None:
+                    return None
+                found.append(StepProduct(sent[term.side], weight, x))
+        return found or None
 
     def shares(self, at: Record, rule: Rule) -> dict[str, Tensor | None]:
         """Return what a rule divides by, ``(B, *output_dim)``, under the names that a record keeps it by."""

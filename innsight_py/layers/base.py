@@ -77,15 +77,15 @@ class Record:
         self._partner: Record | None = None
         self._kept_with_partner: dict[str, object] | None = None
 
-    def row(self, i: int, output: Tensor) -> Record:
-        """Return what the pass saw of the i-th row, of which the output is given."""
+    def rows(self, places: slice, output: Tensor) -> Record:
+        """Return what the pass saw of some rows, of which the output is given."""
 
         def cut(x: Tensor) -> Tensor:
-            return x[i : i + 1]
+            return x[places]
 
         before = output if self.preactivation is self.output else cut(self.preactivation)
-        winners = self._kept.get(WINNERS)
-        kept: dict[str, object] = {WINNERS: cut(winners)} if isinstance(winners, Tensor) else {}
+        given = ((key, self._kept.get(key)) for key in dict.fromkeys((WINNERS, *self._given)))
+        kept: dict[str, object] = {key: cut(value) for key, value in given if isinstance(value, Tensor)}
         return Record(tuple(cut(x) for x in self.inputs), before, output, kept)
 
     def release(self, needs: Needs = NOTHING) -> None:

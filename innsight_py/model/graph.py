@@ -105,8 +105,14 @@ class Trace:
 
     def row(self, i: int) -> Trace:
         """Return the trace of the i-th row alone, with a batch axis of 1."""
-        values = {name: value[i : i + 1] for name, value in self.values.items()}
-        return Trace({name: record.row(i, values[name]) for name, record in self.records.items()}, values)
+        return self.rows(slice(i, i + 1))
+
+    def rows(self, places: slice) -> Trace:
+        """Return the trace of some rows alone."""
+        values = {name: value[places] for name, value in self.values.items()}
+        outputs = (values.get(name, record.output[places]) for name, record in self.records.items())
+        pairs = zip(self.records.items(), outputs, strict=True)
+        return Trace({name: record.rows(places, output) for (name, record), output in pairs}, values)
 
 
 class Graph(nn.Module):
