@@ -8,8 +8,11 @@
 (5, 3, 2)
 """
 
+import contextlib
+import gc
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for tools that read and do not run; a name is imported when somebody asks for it, see below
@@ -132,13 +135,27 @@ _PLACE_OF = {
 }
 
 
+@contextlib.contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Look for no garbage while modules are imported, which make none: all that torch has made is looked at for it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name, or a part of the package, the first time that somebody asks for it."""
     place = _PLACE_OF.get(name, "methods") if name in __all__ else ""
     if place:
-        value = getattr(importlib.import_module(f"{__name__}.{place}"), name)
+        with _collecting_later():
+            value = getattr(importlib.import_module(f"{__name__}.{place}"), name)
     elif not name.startswith("__") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
-        value = importlib.import_module(f"{__name__}.{name}")
+        with _collecting_later():
+            value = importlib.import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

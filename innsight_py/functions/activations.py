@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ def _keras_sparsemax(z: Tensor, dim: int) -> Tensor:
 
 _KINDS: dict[str, _Kind] = {
     "linear": _Kind(lambda z: z, derivative=lambda z, y, params: torch.ones_like(z)),
-    "relu": _Kind(F.relu, derivative=_heaviside),
+    "relu": _Kind(torch.relu, derivative=_heaviside),
     "leaky_relu": _Kind(F.leaky_relu, {"negative_slope": 0.01}, _leaky_derivative),
     "softplus": _Kind(F.softplus, {"beta": 1.0, "threshold": 20.0}),
     "sigmoid": _Kind(torch.sigmoid, derivative=_sigmoid_derivative, probability=True),
@@ -159,6 +159,21 @@ def check_activation(name: str, params: Mapping[str, Any]) -> None:
             )
 
 
+class Seen(Protocol):
+    """What was seen at an activation."""
+
+    @property
+    def preactivation(self) -> Tensor:
+        """The input."""
+
+    @property
+    def output(self) -> Tensor:
+        """The output."""
+
+
+S = TypeVar("S", bound=Seen)
+
+
 class Activation:
     """An activation function with its parameters set.
 
@@ -181,6 +196,12 @@ class Activation:
         check_activation(name, params or {})
         self.name = name
         self.params = {**_KINDS[name].params, **(params or {})}
+        #: Whether this is the identity.
+        self.is_linear = name == "linear"
+        #: Whether each output depends on its own input alone (a softmax does not).
+        self.is_elementwise = _KINDS[name].elementwise
+        #: Whether R takes the output for a probability: sigmoid and softmax.
+        self.is_probability = _KINDS[name].probability
 
     def __call__(self, z: Tensor) -> Tensor:
         """Apply the function.
@@ -191,28 +212,13 @@ class Activation:
             If a softmax is to run along the batch.
         """
         kind = _KINDS[self.name]
-        if not kind.elementwise and self.params["dim"] % z.dim() == 0:
+        if not self.is_elementwise and self.params["dim"] % z.dim() == 0:
             raise ValueError(f"parameter 'dim' of the activation '{self.name}' is {self.params['dim']}, the batch")
         return kind.function(z, **self.params)
 
     @property
     def _kind(self) -> _Kind:
         return _KINDS[self.name]
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether this is the identity."""
-        return self.name == "linear"
-
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether each output depends on its own input alone (a softmax does not)."""
-        return self._kind.elementwise
-
-    @property
-    def is_probability(self) -> bool:
-        """Whether R takes the output for a probability: sigmoid and softmax."""
-        return self._kind.probability
 
     def derivative(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the derivative at `z` of an element-wise function; `y` is the output there, if it is known."""
@@ -222,18 +228,18 @@ class Activation:
             leaf = z.detach().requires_grad_()
             return torch.autograd.grad(self(leaf).sum(), leaf)[0]
 
-    def vjp(self, g: Tensor, z: Callable[[], Tensor], y: Tensor, derivative: Callable[[], Tensor]) -> Tensor:
-        """Take the gradient `g` of shape ``(K, B, *dims)`` from the output `y` to the input.
+    def vjp(self, g: Tensor, at: S, derivative: Callable[[S], Tensor]) -> Tensor:
+        """Take the gradient `g` of shape ``(K, B, *dims)`` from the output to the input.
 
-        `z` gives the input, `derivative` the derivative of an element-wise function; both may have been kept from an
-        earlier call.
+        `at` has seen both; `derivative` gives the derivative of an element-wise function, which may have been kept.
         """
+        if self.name == "relu":
+            return _relu_backward(g, at.output, 0)  # type: ignore[no-any-return]
         if self.is_linear:
             return g
-        if self.name == "relu":
-            return _relu_backward(g, y, 0)  # type: ignore[no-any-return]
         if self.is_elementwise:
-            return g * derivative()
+            return g * derivative(at)
+        y = at.output
         axis = self.params["dim"]
         axis = axis if axis < 0 else axis - y.dim()
         if self.name == "sparsemax":
@@ -244,7 +250,7 @@ class Activation:
         if self.name == "log_softmax":
             return g - y.exp() * g.sum(axis, keepdim=True)
         with torch.enable_grad():
-            leaf = z().detach().requires_grad_()
+            leaf = at.preactivation.detach().requires_grad_()
             out = self(leaf)
             return torch.stack([torch.autograd.grad(out, leaf, row.expand_as(out), retain_graph=True)[0] for row in g])
 

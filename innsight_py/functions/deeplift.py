@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from innsight_py.functions.activations import Activation
-from innsight_py.functions.elementwise import few_at_most
+from innsight_py.functions.elementwise import few_at_most, is_dense
 from innsight_py.functions.stabilizers import fill_zeros, stabilizer
 
 #: From how many positions on those where a slope is no quotient are looked for.
@@ -54,7 +54,11 @@ def rescale_factor(
     dz = z - z_ref
     factor = (y - y_ref).div_(dz)  # what is divided by 0 here is near
     apart, limit = dz.abs_(), stabilizer(dz.dtype)
-    if activation.name == "relu" and apart.numel() >= MANY:
+    # Parameters that are tensors or tuples have places of their own.
+    alike = activation.is_elementwise and all(
+        isinstance(value, float | int | str) for value in activation.params.values()
+    )
+    if alike and apart.numel() >= MANY and is_dense(apart):
         at = few_at_most(apart, limit)  # one by one: what is vectorised need not be what is not, but for 0 and 1
         if at is not None:
             here, there = z.expand_as(apart)[at], z_ref.expand_as(apart)[at]

@@ -104,7 +104,7 @@ def none_below_zero(x: Tensor) -> bool:
     >>> none_below_zero(torch.tensor([1.0, 0.0])), none_below_zero(torch.tensor([1.0, -1.0]))
     (True, False)
     """
-    return bool(x.amin() >= 0)
+    return x.amin().item() >= 0
 
 
 def is_zero(x: Tensor) -> Tensor:

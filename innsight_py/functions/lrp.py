@@ -98,6 +98,26 @@ class Table(NamedTuple):
         return tuple(term for term in self.terms if term.side == side)
 
 
+class OneSide(NamedTuple):
+    """A side of a rule's table: the name that a record keeps its shares by, its denominator, and its terms."""
+
+    key: str
+    side: Side
+    terms: tuple[Term, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the terms are those of the preactivation."""
+        return len(self.terms) == 1 and self.terms[0].input is WHOLE and self.terms[0].weight is WHOLE
+
+
+class Pulls(NamedTuple):
+    """The table of a rule: its sides, and its terms by the part of the input."""
+
+    sides: tuple[OneSide, ...]
+    parts: tuple[tuple[Part, tuple[Term, ...]], ...]
+
+
 def stabilized(z: Tensor, by: Stabilizer, sign: int = 1, epsilon: float | None = None) -> Tensor:
     """Return denominators that are not 0.
 
@@ -217,18 +237,16 @@ class Shares(Rule):
         raise NotImplementedError
 
     @cached_property
-    def pulls(self) -> tuple[Table, tuple[tuple[Part, tuple[Term, ...]], ...], tuple[bool, ...]]:
-        """The table; its terms by the part of the input; and of which sides the denominators are the preactivations."""
+    def pulls(self) -> Pulls:
+        """The table of the rule, in the order in which a layer goes through it."""
         table = self.table()
         parts = dict.fromkeys(term.input for term in table.terms)
-        plain = [(WHOLE, WHOLE)]
-        return (
-            table,
-            tuple((part, tuple(term for term in table.terms if term.input is part)) for part in parts),
-            tuple(
-                side.bias is WHOLE and self.bias != "zero" and [(t.input, t.weight) for t in table.of_side(i)] == plain
-                for i, side in enumerate(table.sides)
-            ),
+        sides = [
+            OneSide(f"{self.key} {i}", side._replace(bias=None) if self.bias == "zero" else side, table.of_side(i))
+            for i, side in enumerate(table.sides)
+        ]
+        return Pulls(
+            tuple(sides), tuple((part, tuple(term for term in table.terms if term.input is part)) for part in parts)
         )
 
     def stabilize(self, z: Tensor, side: Side) -> Tensor:

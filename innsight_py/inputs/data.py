@@ -20,6 +20,7 @@ from innsight_py.functions.elementwise import all_finite
 from innsight_py.inputs import advice
 from innsight_py.inputs.frames import ordered_columns, to_pandas
 from innsight_py.inputs.names import LayerNames
+from innsight_py.inputs.ports import Port
 from innsight_py.spec.keys import default_keys, in_order, layer_title, quoted
 
 
@@ -97,6 +98,24 @@ def read_data(
     if len(set(rows)) > 1:
         raise ValueError(f"Argument '{argument}': expected as many rows for each input, got {rows}.")
     return tensors
+
+
+def ready_data(data: Any, ports: Sequence[Port], channels_first: bool, dtype: torch.dtype) -> list[Tensor] | None:
+    """Copy a tensor that is a batch just as `read_data` would return it, with which nothing can be wrong; None else.
+
+    Examples
+    --------
+    >>> port = Port("x", (2,), [["a", "b"]], "table")
+    >>> ready_data(torch.ones(1, 2), [port], True, torch.float32), ready_data([[1, 1]], [port], True, torch.float32)
+    ([tensor([[1., 1.]])], None)
+    """
+    if type(data) is not Tensor or len(ports) != 1 or data.dtype is not dtype or data.layout is not torch.strided:
+        return None
+    rows, *own = data.shape or (0,)
+    dim = ports[0].dim if channels_first else channels_last(ports[0].dim)
+    if not rows or tuple(own) != dim or data.is_meta:
+        return None
+    return [data.detach().to(dtype=dtype, copy=True, memory_format=torch.contiguous_format)]
 
 
 def read_references(

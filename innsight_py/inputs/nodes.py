@@ -25,6 +25,17 @@ def as_node(position: int, dim: Sequence[int]) -> Node:
     return position if len(dim) == 1 else tuple(int(i) for i in np.unravel_index(position, tuple(dim)))
 
 
+def as_nodes(positions: Sequence[int], dim: Sequence[int]) -> list[Node]:
+    """Return nodes as users know them.
+
+    Examples
+    --------
+    >>> as_nodes((5, 0), (2, 3)), as_nodes((5,), (6,))
+    ([(1, 2), (0, 0)], [5])
+    """
+    return list(positions) if len(dim) == 1 else [as_node(position, dim) for position in positions]
+
+
 def as_position(node: Node, dim: Sequence[int]) -> int:
     """Return the position of a node.
 

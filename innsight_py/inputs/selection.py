@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from innsight_py._checks import describe, suggestion
 from innsight_py.inputs.names import LayerNames
 from innsight_py.inputs.nodes import as_position, is_node, is_node_label, no_choice, node_label
+from innsight_py.inputs.ports import Port
 from innsight_py.inputs.targets import Target, read_target
 from innsight_py.spec.keys import default_keys, in_order, layer_title
 
@@ -37,10 +37,10 @@ class Selection:
     labels: tuple[tuple[str, ...] | None, ...]
     targets: tuple[Target | None, ...]
 
-    @cached_property
+    @property
     def layers(self) -> list[int]:
         """Numbers of the selected output layers."""
-        return [i for i in range(len(self.idx)) if self.count(i)]
+        return [i for i, (nodes, target) in enumerate(zip(self.idx, self.targets, strict=True)) if nodes or target]
 
     def count(self, i: int) -> int:
         """Return how many nodes are explained of output layer i for each row."""
@@ -91,11 +91,6 @@ def select_outputs(
     >>> select_outputs(None, [None, ["d"]], [(3,), (2,)], [[["a", "b", "c"]], [["d", "e"]]]).idx
     (None, (0,))
     """
-    plain = _plainly(output_idx, output_dim) if output_label is None and target is None else None
-    if plain is not None:
-        others = (None,) * (len(output_dim) - 1)
-        (names,) = output_names[0]
-        return Selection((plain, *others), (tuple(str(names[node]) for node in plain), *others), (None, *others))
     keys = default_keys("output", len(output_dim)) if output_keys is None else output_keys
     axes = {len(dim) for dim in output_dim}
     if target is not None:
@@ -136,11 +131,30 @@ def select_outputs(
     return Selection(tuple(chosen), labels, (None,) * len(chosen))
 
 
-def _plainly(output_idx: Any, dims: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
+def select_ports(output_idx: Any, output_label: Any, target: Any, ports: Sequence[Port]) -> Selection:
+    """Read the user's choice of nodes of ports, as `select_outputs` does; what most people give is read at once.
+
+    Examples
+    --------
+    >>> select_ports([1], None, None, [Port("y", (2,), [["a", "b"]], "table")]).labels
+    (('b',),)
+    """
+    plain = _plainly(output_idx, ports[0]) if len(ports) == 1 and output_label is None and target is None else None
+    if plain is not None:
+        (names,) = ports[0].names
+        return Selection((plain,), (tuple([str(names[node]) for node in plain]),), _NO_TARGET)
+    dims, names, keys = zip(*((port.dim, port.names, port.key) for port in ports), strict=True)
+    return select_outputs(output_idx, output_label, dims, names, keys, target)
+
+
+_NO_TARGET = (None,)
+
+
+def _plainly(output_idx: Any, port: Port) -> tuple[int, ...] | None:
     """Read what most people give: nothing, or whole numbers where there is one axis; None for all else and errors."""
-    if any(len(dim) != 1 for dim in dims):
+    if len(port.dim) != 1:
         return None
-    size = dims[0][0]
+    size = port.dim[0]
     if output_idx is None:
         return tuple(range(min(DEFAULT_NODES, size)))
     nodes = (output_idx,) if type(output_idx) is int else output_idx

@@ -14,6 +14,9 @@ from innsight_py.functions.lrp_weightless import Block, Gradient, Pass, Taylor
 from innsight_py.functions.stabilizers import fill_zeros
 from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
 
+#: A difference so small that its exponential less 1 is itself.
+_TINY = 1e-30
+
 
 class Activation(Layer):
     """The identity followed by an activation function."""
@@ -48,7 +51,7 @@ class Activation(Layer):
     ) -> list[Tensor | None]:
         """Multiply by the slope between reference and input, for both rules; by 0 where the two are equal, as R.
 
-        A softmax has the rule of `softmax_multiplier`, a sparsemax that of `sparsemax_multiplier`.
+        A softmax has the rule of `softmax_slopes`, a sparsemax that of `sparsemax_multiplier`.
         """
         if skip_activation or self.activation.is_linear:
             return [m]
@@ -60,7 +63,14 @@ class Activation(Layer):
         axis = axis if axis < 0 else axis - at.output.dim()
         if self.activation.name == "sparsemax":
             return [sparsemax_multiplier(m, at.inputs[0], ref.inputs[0], axis)]
-        return [softmax_multiplier(m, at.inputs[0], ref.inputs[0], axis, log=self.activation.name == "log_softmax")]
+        weight, slopes = self._softmax_slopes(at, ref)
+        return [through_softmax(m, weight, slopes, axis)]
+
+    def _softmax_slopes(self, at: Record, ref: Record) -> tuple[Tensor, Tensor | None]:
+        axis = self.activation.params["dim"]
+        axis = axis if axis < 0 else axis - at.output.dim()
+        log = self.activation.name == "log_softmax"
+        return at.once_with(ref, "slopes", lambda: softmax_slopes(at.inputs[0], ref.inputs[0], axis, log))
 
     @property
     def has_deeplift(self) -> bool:
@@ -91,6 +101,9 @@ class Activation(Layer):
         return ALL if self.activation.is_elementwise else INPUTS
 
     def deeplift_early(self, at: Record, ref: Record, rule: DeepLiftRule) -> bool:
+        if self.activation.name in ("softmax", "log_softmax"):
+            self._softmax_slopes(at, ref)
+            return True
         early = self.activation.is_elementwise and not self.activation.is_linear
         if early:
             self._slope(at, ref)
@@ -139,30 +152,37 @@ def taylor_terms(layer: Layer, r: Tensor, at: Record) -> Tensor:
     return pulled * at.once("finite", lambda: z.masked_fill(z.isinf(), 0.0))
 
 
-def softmax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int, log: bool) -> Tensor:
-    r"""Take DeepLift's multiplier through ``exp(z - L(z))``, L being the logarithm of the sum of exponentials.
+def through_softmax(m: Tensor, weight: Tensor, slopes: Tensor | None, axis: int) -> Tensor:
+    """Take DeepLift's multiplier through a softmax, or a log-softmax without `slopes`: see `softmax_slopes`."""
+    m = m if slopes is None else m * slopes
+    return m - weight * m.sum(axis, keepdim=True)
 
-    By composition of rules that are exact: the exponential along its secant, the difference as it is, and L as the
-    logarithm of a sum of exponentials, each along its secant. Both kinds of secants are logarithmic means,
-    :math:`\kappa_i = \mathrm{lm}(p_i, p'_i)` and
+
+def softmax_slopes(z: Tensor, z_ref: Tensor, axis: int, log: bool) -> tuple[Tensor, Tensor | None]:
+    r"""Return :math:`w` and :math:`\kappa`, with which DeepLift's multiplier goes through ``exp(z - L(z))``.
+
+    L is the logarithm of the sum of exponentials. By composition of rules that are exact: the exponential along its
+    secant, the difference as it is, and L as the logarithm of a sum of exponentials, each along its secant. Both kinds
+    of secants are logarithmic means, :math:`\kappa_i = \mathrm{lm}(p_i, p'_i)` and
     :math:`w_i = \mathrm{lm}(e^{z_i}, e^{z'_i}) / \mathrm{lm}(e^L, e^{L'})`,
     which lie between 0 and 1 however large the logits are, do not change when all logits are shifted, and give the
     gradient where the reference is the input:
 
     .. math:: m_i^z = \kappa_i m_i - w_i \sum_j \kappa_j m_j
 
-    For a log-softmax the :math:`\kappa` are 1.
+    For a log-softmax the :math:`\kappa` are 1: None.
     """
     top, top_ref = z.amax(axis, keepdim=True), z_ref.amax(axis, keepdim=True)
+    below, below_ref = z - top, z_ref - top_ref
     # How far L moves, and how far each logit is below L: differences, so that nothing depends on how large logits are.
-    rest, rest_ref = (z - top).logsumexp(axis, keepdim=True), (z_ref - top_ref).logsumexp(axis, keepdim=True)
+    rest, rest_ref = below.logsumexp(axis, keepdim=True), below_ref.logsumexp(axis, keepdim=True)
     moved = (top - top_ref) + (rest - rest_ref)
-    below, below_ref = z - top - rest, z_ref - top_ref - rest_ref
+    below, below_ref = below.sub_(rest), below_ref.sub_(rest_ref)
     reach = torch.maximum(below + moved.clamp(max=0), below_ref - moved.clamp(min=0))
-    weight = reach.exp() * _secant_below(z, z_ref) / _secant_below(moved, torch.zeros_like(moved))
-    if not log:
-        m = m * torch.maximum(below, below_ref).exp() * _secant_below(below, below_ref)
-    return m - weight * m.sum(axis, keepdim=True)
+    weight = reach.exp_().mul_(_secant_below(z, z_ref)).div_(_secant_below(moved, torch.zeros_like(moved)))
+    if log:
+        return weight, None
+    return weight, torch.maximum(below, below_ref).exp_().mul_(_secant_below(below, below_ref))
 
 
 def sparsemax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int) -> Tensor:
@@ -182,5 +202,6 @@ def sparsemax_multiplier(m: Tensor, z: Tensor, z_ref: Tensor, axis: int) -> Tens
 
 def _secant_below(a: Tensor, b: Tensor) -> Tensor:
     """Return ``(e^a - e^b) / (a - b)`` over the larger of ``e^a`` and ``e^b``; 1 where both are equal."""
-    apart = torch.where(a == b, torch.zeros_like(a), (a - b).abs())
-    return torch.where(apart == 0, torch.ones_like(apart), -torch.expm1(-apart) / apart)
+    # What is that near to 0 has the quotient 1, and so has the difference of two infinities, which is NaN.
+    down = (a - b).abs_().neg_().clamp_(max=-_TINY).nan_to_num_(nan=-_TINY, neginf=-torch.inf)
+    return down.expm1().div_(down)

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor, reveal_cancel_factors
 from innsight_py.functions.elementwise import none_below_zero
-from innsight_py.functions.lrp import ABOVE, BELOW, BIASES, ONES, WHOLE, Part, Rule, Shares, Side, Table, Term, Weighted
+from innsight_py.functions.lrp import (
+    ABOVE,
+    BELOW,
+    BIASES,
+    ONES,
+    WHOLE,
+    OneSide,
+    Part,
+    Rule,
+    Shares,
+    Side,
+    Term,
+    Weighted,
+)
 from innsight_py.functions.lrp_rules import Simple
 from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
-#: Distributes relevance at one of several steps.
-StepShare = Callable[[Tensor, int], Tensor]
+
+
+class StepProduct(NamedTuple):
+    """A product with a matrix at each of several steps: what it is multiplied by before and behind it, for all steps.
+
+    Both are ``(B, *lead, steps, entries)``; None is 1.
+    """
+
+    before: Tensor | None
+    weight: Tensor
+    after: Tensor | None
 
 
 def _signed_input(x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -77,8 +99,9 @@ class Linear(Layer):
         return INPUTS if isinstance(rule, Shares) else ALL  # the denominators are kept
 
     def lrp_loss(self, rule: Rule) -> str | None:
-        if rule.loss:
-            return rule.loss
+        loss = rule.loss
+        if loss:
+            return loss
         if not isinstance(rule, Shares):
             return None
         if rule.stabilizer is not None:
@@ -93,14 +116,14 @@ class Linear(Layer):
 
         No part is got by subtraction: a share can be as large as 1/stabilizer, and would drown the rest.
         """
-        (table, pulls, _), key = rule.pulls, rule.key
+        sides, parts = rule.pulls
         sent: list[Tensor | None] = []
-        for i, side in enumerate(table.sides):
-            share = at.once(f"{key} {i}", lambda i=i: self._share(at, rule, table, i))  # type: ignore[misc]
+        for one in sides:
+            share = at.once(one.key, lambda one=one: self._share(at, rule, one))  # type: ignore[misc]
             own = rule.stabilizer is None and share is not at.preactivation
-            sent.append(None if share is None else _sent(r, share, side, at.is_last and own))
+            sent.append(None if share is None else _sent(r, share, one.side, at.is_last and own))
         relevance: Tensor | None = None
-        for part, terms in pulls:
+        for part, terms in parts:
             x = self._input_part(part, at)
             pulled = None if x is None else self._pulled(terms, sent, at)
             if x is None:
@@ -112,8 +135,8 @@ class Linear(Layer):
             else:
                 relevance.addcmul_(pulled, x)
         if rule.bias == "share":
-            for i, side in enumerate(table.sides):
-                relevance = self._with_bias(relevance, sent[i], side, at)
+            for one, upper in zip(sides, sent, strict=True):
+                relevance = self._with_bias(relevance, upper, one.side, at)
         return r.new_zeros((*r.shape[:2], *self.input_dims[0])) if relevance is None else relevance
 
     def _times(self, product: Tensor, x: Tensor) -> Tensor:
@@ -122,68 +145,43 @@ class Linear(Layer):
             return product.mul_(x)
         return product * x
 
-    def in_steps(self, at: Record, rule: Rule, cut: Callable[[Tensor], list[Tensor]]) -> StepShare | None:
-        """Return what distributes relevance at one of several steps, as `share_out` does; None where more is to do.
+    def in_steps(self, at: Record, rule: Rule) -> list[StepProduct] | None:
+        """Return what distributes relevance at several steps side by side, as `share_out` does, by sums of products.
 
-        Parameters
-        ----------
-        at : Record
-            What the steps saw, side by side.
-        rule : Rule
-            The rule.
-        cut : callable
-            Cuts what is side by side into the steps.
+        None where more is to do.
         """
         if not isinstance(rule, Shares) or rule.bias == "share":
             return None
         table, kept = rule.table(), list(self.shares(at, rule).values())
-        shares = [None if share is None else cut(share) for share in kept]
-        divides = [side.factor is None for side in table.sides]
-        parts: list[tuple[list[Tensor], list[tuple[int, Tensor | None]]]] = []
+        sent = [
+            None if share is None else share.reciprocal() if side.factor is None else share
+            for side, share in zip(table.sides, kept, strict=True)
+        ]
+        found: list[StepProduct] = []
         for part in dict.fromkeys(term.input for term in table.terms):
-            terms = [t for t in table.terms if t.input == part and not self.lacks(t.weight)]
-            pulls = [(t.side, self._weight_part(t.weight, at)) for t in terms if shares[t.side] is not None]
-            x = self._input_part(part, at)
-            if part is ONES or (x is not None and not pulls):
-                return None
-            if x is not None:
-                parts.append((cut(x), pulls))
-        if not parts:
-            return None
-
-        def share_one(r: Tensor, i: int) -> Tensor:
-            sent = [
-                None if share is None else r / share[i] if divided else share[i] * r
-                for share, divided in zip(shares, divides, strict=True)
+            terms = [
+                t for t in table.terms if t.input == part and not self.lacks(t.weight) and sent[t.side] is not None
             ]
-            relevance: Tensor | None = None
-            for xs, pulls in parts:
-                pulled: Tensor | None = None
-                for side, weight in pulls:
-                    upper = sent[side]
-                    assert upper is not None
-                    product = self.transpose(upper, weight)
-                    pulled = product if pulled is None else pulled + product
-                assert pulled is not None
-                relevance = pulled * xs[i] if relevance is None else relevance.addcmul_(pulled, xs[i])
-            assert relevance is not None
-            return relevance
-
-        return share_one
+            x = self._input_part(part, at)
+            if part is ONES or (x is not None and not terms):
+                return None
+            for term in terms if x is not None else ():
+                weight = self._weight_part(term.weight, at)
+                if weight is None:
+                    return None
+                found.append(StepProduct(sent[term.side], weight, x))
+        return found or None
 
     def shares(self, at: Record, rule: Rule) -> dict[str, Tensor | None]:
         """Return what a rule divides by, ``(B, *output_dim)``, under the names that a record keeps it by."""
         if not isinstance(rule, Shares):
             return {}
-        table = rule.table()
-        return {f"{rule.key} {i}": self._share(at, rule, table, i) for i in range(len(table.sides))}
+        return {one.key: self._share(at, rule, one) for one in rule.pulls.sides}
 
-    def _share(self, at: Record, rule: Shares, table: Table, i: int) -> Tensor | None:
+    def _share(self, at: Record, rule: Shares, one: OneSide) -> Tensor | None:
         """Return the denominators of a side; or, with a factor, the share of each output; None where nothing goes."""
-        side = table.sides[i]
-        if rule.bias == "zero":
-            side = side._replace(bias=None)
-        z = at.preactivation if rule.pulls[2][i] else self._denominator(at, side, table.of_side(i))
+        side = one.side
+        z = at.preactivation if one.is_plain and side.bias is WHOLE else self._denominator(at, one)
         if z is None:
             return None
         z = rule.stabilize(z, side)
@@ -192,12 +190,12 @@ class Linear(Layer):
         share = z.reciprocal().mul_(side.factor)  # what torch makes of a quotient of a number
         return share.mul_(torch.sign(at.preactivation) == side.gate) if side.gate else share
 
-    def _denominator(self, at: Record, side: Side, terms: Sequence[Term]) -> Tensor | None:
-        bias = None if side.bias is None else self.bias_part(side.bias)
-        if [(t.input, t.weight) for t in terms] == [(WHOLE, WHOLE)] and self.bias_part(WHOLE) is None:
+    def _denominator(self, at: Record, one: OneSide) -> Tensor | None:
+        bias = None if one.side.bias is None else self.bias_part(one.side.bias)
+        if one.is_plain and self.bias_part(WHOLE) is None:
             return at.preactivation
         z: Tensor | None = None
-        for term in terms:
+        for term in one.terms:
             x = None if self.lacks(term.weight) else self._input_part(term.input, at)
             if x is not None:
                 product = self.apply_weight(x, self._weight_part(term.weight, at))

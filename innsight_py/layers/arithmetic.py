@@ -158,8 +158,18 @@ class Product(Layer):
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
     ) -> list[Tensor | None]:
-        left, right = (0.5 * (x + x_ref) for x, x_ref in zip(at.inputs, ref.inputs, strict=True))
+        left, right = self._means(at, ref)
         return [self.pull_left(m, right), self.pull_right(m, left)]
+
+    def deeplift_early(self, at: Record, ref: Record, rule: DeepLiftRule) -> bool:
+        self._means(at, ref)
+        return True
+
+    @staticmethod
+    def _means(at: Record, ref: Record) -> list[Tensor]:
+        return at.once_with(
+            ref, "means", lambda: [(x + x_ref).mul_(0.5) for x, x_ref in zip(at.inputs, ref.inputs, strict=True)]
+        )
 
 
 class Multiply(Product):

@@ -72,20 +72,20 @@ class Record:
         self.preactivation = preactivation
         self.output = output
         self._kept: dict[str, object] = kept or {}
-        self._given = tuple(self._kept)
+        self._given = tuple(kept) if kept else ()
         self.is_last = False
         self._partner: Record | None = None
-        self._kept_with_partner: dict[str, object] = {}
+        self._kept_with_partner: dict[str, object] | None = None
 
-    def row(self, i: int, output: Tensor) -> Record:
-        """Return what the pass saw of the i-th row, of which the output is given."""
+    def rows(self, places: slice, output: Tensor) -> Record:
+        """Return what the pass saw of some rows, of which the output is given."""
 
         def cut(x: Tensor) -> Tensor:
-            return x[i : i + 1]
+            return x[places]
 
         before = output if self.preactivation is self.output else cut(self.preactivation)
-        winners = self._kept.get(WINNERS)
-        kept: dict[str, object] = {WINNERS: cut(winners)} if isinstance(winners, Tensor) else {}
+        given = ((key, self._kept.get(key)) for key in dict.fromkeys((WINNERS, *self._given)))
+        kept: dict[str, object] = {key: cut(value) for key, value in given if isinstance(value, Tensor)}
         return Record(tuple(cut(x) for x in self.inputs), before, output, kept)
 
     def release(self, needs: Needs = NOTHING) -> None:
@@ -104,21 +104,24 @@ class Record:
         for value in self._kept.values():
             if isinstance(value, Record):
                 value.forget()
-        self._partner, self._kept_with_partner = None, {}
+        self._partner, self._kept_with_partner = None, None
 
     def once(self, key: str, compute: Callable[[], T]) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
-        if key not in self._kept:
-            self._kept[key] = compute()
-        return self._kept[key]  # type: ignore[return-value]
+        kept = self._kept
+        if key not in kept:
+            kept[key] = compute()
+        return kept[key]  # type: ignore[return-value]
 
     def once_with(self, ref: Record, key: str, compute: Callable[[], T]) -> T:
         """Compute something that depends on this pass and a reference's once, for as long as the two stay together."""
-        if self._partner is not ref:
-            self._partner, self._kept_with_partner = ref, {}
-        if key not in self._kept_with_partner:
-            self._kept_with_partner[key] = compute()
-        return self._kept_with_partner[key]  # type: ignore[return-value]
+        kept = self._kept_with_partner
+        if kept is None or self._partner is not ref:
+            kept = self._kept_with_partner = {}
+            self._partner = ref
+        if key not in kept:
+            kept[key] = compute()
+        return kept[key]  # type: ignore[return-value]
 
 
 def _without_data(x: Tensor) -> Tensor:
@@ -225,7 +228,7 @@ class Layer(nn.Module):
 
     def through_activation(self, g: Tensor, at: Record) -> Tensor:
         """Take the gradient with respect to the output to the preactivation."""
-        return self.activation.vjp(g, lambda: at.preactivation, at.output, lambda: self._derivative(at))
+        return self.activation.vjp(g, at, self._derivative)
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         """Vector-Jacobian product of `linear`; `at` may be None for layers that are linear in their inputs."""

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.layers.activation import Activation
 from innsight_py.layers.arithmetic import Add, Multiply
@@ -42,6 +41,25 @@ class Part(NamedTuple):
     layer: Layer
     inputs: tuple[str, ...]
     width: int
+
+
+class Factors(NamedTuple):
+    """What the walk through steps multiplies by, for all of them side by side.
+
+    Attributes
+    ----------
+    of : dict of str to Tensor
+        For each value: the factors, ``(B or 1, *lead, steps, entries)``. They are those of what comes to the cell where
+        there is one, and else of what comes to the state.
+    to_cell : Tensor, optional
+        What the state gives to the cell.
+    by_state : frozenset of int, optional
+        The gates whose factors are of what comes to the state, though there is a cell.
+    """
+
+    of: dict[str, Tensor]
+    to_cell: Tensor | None
+    by_state: frozenset[int] | None
 
 
 class Cell(nn.Module):
@@ -218,7 +236,7 @@ class Cell(nn.Module):
 
     def factors(
         self, lead: tuple[int, ...], like: Tensor, step: PartStep, sinks: Sequence[str]
-    ) -> dict[str, Tensor]:  # fmt: skip
+    ) -> Factors:  # fmt: skip
         """Return what the walk through a step multiplies by, between the products with matrices.
 
         All layers there work entry by entry, and all rules are linear in what they hand down. So one walk, of ones,
@@ -237,29 +255,39 @@ class Cell(nn.Module):
 
         Returns
         -------
-        dict of str to Tensor
-            For each of ``"x"``, ``"h"``, ``"c"`` and the products with matrices, to which something goes:
-            ``(1 or 2, B or 1, *lead, entries)``, from each of the `sinks`.
+        Factors
+            For each of ``"x"``, ``"h"``, ``"c"`` and the products with matrices, to which something goes.
         """
-        arrived: dict[str, Tensor] = {}
-        for i, sink in enumerate(sinks):
-            arrived[sink] = like.new_zeros((len(sinks), 1, *lead, self.size))
-            arrived[sink][i] = 1
+        ones = like.new_ones((1, 1, *lead, self.size))
+        arrived: dict[str, Tensor] = {sinks[0]: ones}
+        to_cell: Tensor | None = None
+        below: set[str] = set()  # what is reached through the cell
+        by_state: set[int] = set()
         gates: dict[str, dict[int, Tensor]] = {}
         for part in self.inside():
             self._join(part.name, gates, arrived)
+            if part.name in sinks[1:]:  # linear, so that it is walked once, from the cell
+                to_cell, arrived[part.name] = arrived.get(part.name), ones
+                below.add(part.name)
             upper = arrived.pop(part.name, None)
             if upper is None:
                 continue
             if part.name in self._gate_of:  # they are laid side by side, which is faster than to add them up
-                gates.setdefault(part.inputs[0], {})[self._gate_of[part.name]] = upper
+                gate = self._gate_of[part.name]
+                gates.setdefault(part.inputs[0], {})[gate] = upper
+                if part.name not in below:
+                    by_state.add(gate)
                 continue
             for source, piece in zip(part.inputs, step(part, upper), strict=True):
                 if piece is not None:
                     arrived[source] = arrived[source] + piece if source in arrived else piece
+                    if part.name in below:
+                        below.add(source)
         for name in list(gates):
             self._join(name, gates, arrived)
-        return arrived
+        same = {id(x): x[0] for x in arrived.values()}  # what is the same stays so
+        of = {name: same[id(x)] for name, x in arrived.items()}
+        return Factors(of, None if to_cell is None else to_cell[0], frozenset(by_state) if sinks[1:] else None)
 
     def _join(self, name: str, gates: dict[str, dict[int, Tensor]], arrived: dict[str, Tensor]) -> None:
         """Add what came to each gate of a value to what arrived at it."""
@@ -274,51 +302,3 @@ class Cell(nn.Module):
         ]
         whole = torch.cat(side_by_side, -1)
         arrived[name] = arrived[name] + whole if name in arrived else whole
-
-
-# -- the same, quickly -----------------------------------------------------------------------------------------------
-
-
-def lstm_step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the state (before a projection) and the cell after a step; `from_state` is ``W h + b``."""
-    sums = x + from_state
-    size = cell.shape[-1]
-    let_in, kept, _, out = sums.sigmoid().chunk(4, -1)
-    cell = torch.addcmul(kept * cell, let_in, sums.narrow(-1, 2 * size, size).tanh())
-    return out * cell.tanh(), cell
-
-
-def gru_step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the state after a step, twice."""
-    size = hidden.shape[-1]
-    reset, update = (x.narrow(-1, 0, 2 * size) + from_state.narrow(-1, 0, 2 * size)).sigmoid().chunk(2, -1)
-    new = torch.addcmul(x.narrow(-1, 2 * size, size), from_state.narrow(-1, 2 * size, size), reset).tanh()
-    state = torch.addcmul(new, hidden - new, update)
-    return state, state
-
-
-def gru_reset_first_step(
-    x: Tensor, from_state: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the state after a step, twice; the weights are those of what the reset gate gives."""
-    size = hidden.shape[-1]
-    reset, update = (x.narrow(-1, 0, 2 * size) + from_state).sigmoid().chunk(2, -1)
-    new = (x.narrow(-1, 2 * size, size) + F.linear(reset * hidden, weight, bias)).tanh()
-    state = torch.addcmul(new, hidden - new, update)
-    return state, state
-
-
-def tanh_step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the state after a step, twice."""
-    state = (x + from_state).tanh()
-    return state, state
-
-
-def relu_step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the state after a step, twice."""
-    state = (x + from_state).relu()
-    return state, state
-
-
-#: What the layers of a cell compute together, in a few calls: the forward loop runs these, or `gru_reset_first_step`.
-QUICK = {"lstm": lstm_step, "gru": gru_step, "rnn_tanh": tanh_step, "rnn_relu": relu_step}

@@ -35,7 +35,17 @@ class _Weighted(Affine):
         (x,) = inputs
         return self.apply_weight(x, self._buffers["weight"], self._buffers["bias"])
 
+    def record(self, *inputs: Tensor) -> Record:
+        activation, own = self.activation, self._buffers
+        before = self.apply_weight(inputs[0], own["weight"], own["bias"])
+        return Record(inputs, before, before if activation.is_linear else activation(before))
+
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
+        return [self.transpose(g, self._buffers["weight"])]
+
+    def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor | None]:
+        if not (skip_activation or self.activation.is_linear):
+            g = self.through_activation(g, at)
         return [self.transpose(g, self._buffers["weight"])]
 
     def weight_part(self, part: Part) -> Tensor | None:

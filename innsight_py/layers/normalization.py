@@ -18,6 +18,9 @@ from innsight_py.functions.stabilizers import away_from_zero, fill_zeros
 from innsight_py.layers.affine import Linear
 from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
 
+#: Deviations, what they are multiplied by, its reciprocal, and the root of their mean square.
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]
+
 
 class _Diagonal(Linear):
     """``y = k x + c`` with constants k and c that broadcast against an instance."""
@@ -222,7 +225,7 @@ class Standardize(Layer):
             raise ValueError(f"{math.prod(self.input_dims[0])} numbers cannot be cut into {self.groups} groups")
         return x.reshape(*lead, self.groups, -1)
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _parts(self, x: Tensor) -> Parts:
         """Return the deviations c and what they are multiplied by, s; in general also d and the root r."""
         blocks = self._blocks(x)
         c = blocks - blocks.mean(-1, keepdim=True) if self.center else blocks
@@ -241,12 +244,23 @@ class Standardize(Layer):
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         assert at is not None
-        return [self._secant(g, at, at)]
+        parts = at.once("parts", lambda: self._parts(at.inputs[0]))
+        return [self._secant(g, self._terms(parts, parts))]
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
     ) -> list[Tensor | None]:
-        return [self._secant(m, at, ref)]
+        return [self._secant(m, self._terms_between(at, ref))]
+
+    def deeplift_early(self, at: Record, ref: Record, rule: DeepLiftRule) -> bool:
+        self._terms_between(at, ref)
+        return True
+
+    def _terms_between(self, at: Record, ref: Record) -> tuple[Tensor, Tensor, Tensor]:
+        def terms() -> tuple[Tensor, Tensor, Tensor]:
+            return self._terms(self._parts(at.inputs[0]), ref.once("parts", lambda: self._parts(ref.inputs[0])))
+
+        return at.once_with(ref, "terms", terms)
 
     @property
     def gradient_needs(self) -> Needs:
@@ -282,19 +296,25 @@ class Standardize(Layer):
     def lrp_loss(self, rule: Rule) -> str | None:
         return rule.loss
 
-    def _secant(self, m: Tensor, at: Record, ref: Record) -> Tensor:
-        c, s, d, root = at.once("parts", lambda: self._parts(at.inputs[0]))
-        c_ref, s_ref, d_ref, root_ref = ref.once("parts", lambda: self._parts(ref.inputs[0]))
-        blocks = self._blocks(m)
-        h = 2 * s * s_ref / (s + s_ref) if self._plain else 2 / (d + d_ref)
-        total = (blocks * (c * s + c_ref * s_ref)).sum(-1, keepdim=True)
+    def _terms(self, parts: Parts, parts_ref: Parts) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what multipliers are multiplied by: h, the factor of their sum, and the weights in that sum."""
+        (c, s, d, root), (c_ref, s_ref, d_ref, root_ref) = parts, parts_ref
+        weights = c * s + c_ref * s_ref
         if self._plain:
-            pulled = h * (blocks - h * (c + c_ref) * total / (4 * c.shape[-1]))
-        else:
-            weight = self.ratio * self._slope(d - d_ref, root - root_ref, root) / (2 * c.shape[-1])
-            roots = root + root_ref  # 0 where both blocks are constant: nothing depends on them then
-            weight = torch.where(roots == 0, torch.zeros_like(roots), weight / roots)
-            pulled = h * (blocks - weight * (c + c_ref) * total)
+            h = 2 * s * s_ref / (s + s_ref)
+            return h, h * (c + c_ref), weights
+        h = 2 / (d + d_ref)
+        weight = self.ratio * self._slope(d - d_ref, root - root_ref, root) / (2 * c.shape[-1])
+        roots = root + root_ref  # 0 where both blocks are constant: nothing depends on them then
+        weight = torch.where(roots == 0, torch.zeros_like(roots), weight / roots)
+        return h, weight * (c + c_ref), weights
+
+    def _secant(self, m: Tensor, terms: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        h, bent, weights = terms
+        blocks = self._blocks(m)
+        total = (blocks * weights).sum(-1, keepdim=True)
+        moved = bent * total
+        pulled = h * (blocks - (moved.div_(4 * bent.shape[-1]) if self._plain else moved))
         if self.center:
             pulled = pulled - pulled.mean(-1, keepdim=True)
         return pulled.reshape(*pulled.shape[:2], *self.input_dims[0])

@@ -11,39 +11,53 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.autograd.function import once_differentiable
 
 from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.lrp import Rule
-from innsight_py.layers.affine import StepShare
+from innsight_py.layers.affine import StepProduct
 from innsight_py.layers.arithmetic import Product
 from innsight_py.layers.base import Layer, Record
 from innsight_py.layers.cells import (
     HIDDEN,
     MATRICES,
     PROJECTED,
-    QUICK,
     RESET,
     Cell,
+    Factors,
     Part,
     PartStep,
-    gru_reset_first_step,
 )
 from innsight_py.layers.linear import Dense
-from innsight_py.layers.through_time import StepRecord, Way, cut_ways, summed, through_step
+from innsight_py.layers.loops import LOOPS, Matrices
+from innsight_py.layers.step_shares import StepShares
+from innsight_py.layers.through_time import Later, Way, cut_ways, in_order, summed, through_step
 
 #: The two cells of a layer: that of the first step, which may start from constants, and that of all others.
 FIRST, LATER = 0, 1
+#: What goes down through no step.
+NOTHING = Factors({}, None, None)
 #: What the two saw: the records of their parts.
 Seen = tuple[dict[str, Record], dict[str, Record]]
-#: For each stretch of a step: by which ways something goes down through the first one and the later ones.
-Stages = list[tuple[Way | None, Way | None]]
+#: What comes to a state and to a cell.
+Carried = tuple[Tensor | None, Tensor | None]
 #: A backward step at a product with a matrix: the part, what came to it, which cell, and which of its steps.
 MatrixStep = Callable[[Part, Tensor, int, int], Tensor]
+
+
+class Plan(NamedTuple):
+    """What a walk back through time multiplies by.
+
+    For each stretch of a step: by which ways something goes down through the first one and the later ones; and what
+    walks through the later ones quickly, where that is possible.
+    """
+
+    stages: Sequence[tuple[Way | None, Way | None]]
+    later: Later | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +139,7 @@ class Recurrent(Layer):
     @property
     def weight(self) -> Tensor:
         """The weights of the state, ``(gates, hidden)``."""
-        return self._matrix(HIDDEN).weight
+        return self.matrix(HIDDEN).weight
 
     @property
     def steps(self) -> int:
@@ -177,48 +191,50 @@ class Recurrent(Layer):
 
     # -- forward ------------------------------------------------------------------------------------------------
 
-    def _in_order(self, x: Tensor) -> list[Tensor]:
+    def in_order(self, x: Tensor) -> Sequence[Tensor]:
         """Return the steps in the order in which the layer takes them."""
-        steps = list(x.unbind(-2))
-        return steps[::-1] if self.reverse else steps
-
-    def _together(self, steps: Sequence[Tensor]) -> Tensor:
-        """Put steps side by side that are in the layer's order."""
-        return torch.stack(tuple(steps[::-1] if self.reverse else steps), -2)
+        return in_order(x, -2, self.reverse)
 
     def _run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the states and the cells of all steps."""
-        given = dict(zip(self.states, inputs[1:], strict=True))
-        hidden = given.get("hidden", self.first_hidden)
-        assert hidden is not None
-        cell = given.get("cell", self.first_cell)
-        cell = hidden if cell is None else cell
-        weight, bias = self._weights(HIDDEN)
-        step = QUICK.get(self.cell_kind)
-        if step is None:
-            inner = self._weights(RESET)
+        x, given = inputs[0], dict(zip(self.states, inputs[1:], strict=True))
+        hidden = self._start(x, given.get("hidden", self.first_hidden))
+        cell = self._start(x, given.get("cell", self.first_cell)) if self.cell_kind == "lstm" else hidden
+        (weight, bias), shown = self._weights(HIDDEN), self.later.seen[self.later.output]
+        inner = projection = None
+        if RESET in self.matrices:
+            inner, added = self._weights(RESET)
+            bias = bias if bias is None or added is None else torch.cat([bias, added])
+            inner = inner.t().contiguous()
+        if PROJECTED in self.matrices:
+            projection = self.matrix(PROJECTED).weight.t()
+        if bias is not None and self.cell_kind != "gru":
+            x, bias = x + bias, None
+        states = x.new_empty((*x.shape[:-1], shown))
+        cells = x.new_empty((*x.shape[:-1], self.later.size)) if self.cell_kind == "lstm" else None
+        ends = [[] if y is None else self.in_order(y.reshape(-1, *y.shape[-2:])) for y in (states, cells)]
+        rows = x.reshape(-1, *x.shape[-2:])
+        LOOPS[self.cell_kind](
+            rows, self.in_order, hidden, cell, Matrices(weight.t().contiguous(), bias, inner, projection), *ends
+        )
+        return states, cells
 
-            def step(x: Tensor, from_state: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-                return gru_reset_first_step(x, from_state, hidden, *inner)
-
-        projection = self._matrix(PROJECTED).weight if PROJECTED in self.matrices else None
-        states, cells = [], []
-        for x in self._in_order(inputs[0]):
-            hidden, cell = step(x, F.linear(hidden, weight, bias), hidden, cell)
-            hidden = hidden if projection is None else F.linear(hidden, projection)
-            states.append(hidden)
-            cells.append(cell)
-        return self._together(states), self._together(cells) if self.cell_kind == "lstm" else None
+    @staticmethod
+    def _start(x: Tensor, state: Tensor | None) -> Tensor:
+        """Return the state before the first step of each row, ``(rows, entries)``."""
+        assert state is not None
+        size = state.shape[-1]
+        return state.expand(*x.shape[:-2], size).reshape(-1, size)
 
     def _weights(self, name: str) -> tuple[Tensor, Tensor | None]:
         """Return a matrix and what is added to its product, by itself or by the layer behind it."""
-        matrix = self._matrix(name)
+        matrix = self.matrix(name)
         if self.bias is None:
             return matrix.weight, matrix.bias
         rows = len(matrix.weight)
         return matrix.weight, self.bias[:rows] if name == HIDDEN else self.bias[-rows:]
 
-    def _matrix(self, name: str) -> Dense:
+    def matrix(self, name: str) -> Dense:
         matrix = self.matrices[name]
         assert isinstance(matrix, Dense)
         return matrix
@@ -230,12 +246,15 @@ class Recurrent(Layer):
         return torch.cat([hidden, cells], -1)
 
     def linear(self, *inputs: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+            out: Tensor = _ForAutograd.apply(self, *inputs)  # type: ignore[no-untyped-call]
+            return out
         return self._output(*self._run(inputs))
 
     def record(self, *inputs: Tensor) -> Record:
         hidden, cells = self._run(inputs)
         out = self._output(hidden, cells)
-        return Record(inputs, out, out, {"seen": self._see(inputs, hidden, cells)})
+        return Record(inputs, out, out, None if cells is None or self.with_cells else {"cells": cells})
 
     def _see(self, inputs: Sequence[Tensor], hidden: Tensor, cells: Tensor | None) -> Seen:
         """Return what the layers of the cells saw, all later steps side by side."""
@@ -243,63 +262,104 @@ class Recurrent(Layer):
         start, before, after = (steps - 1, 1, 0) if self.reverse else (0, 0, 1)
         given = {name[0]: y.unsqueeze(-2) for name, y in zip(self.states, inputs[1:], strict=True)}
         first = self.first.record(given | {"x": x.narrow(-2, start, 1)})
-        known = {"x": x.narrow(-2, after, steps - 1), "h": hidden.narrow(-2, before, steps - 1)}
+        # A product with what lies in one piece is one product, and not one for each row.
+        known = {"x": x.narrow(-2, after, steps - 1), "h": hidden.narrow(-2, before, steps - 1).contiguous()}
         if cells is not None:
             known["c"] = cells.narrow(-2, before, steps - 1)
         return first, self.later.record(known) if steps > 1 else {}
 
     def _seen(self, at: Record) -> Seen:
-        return at.once("seen", lambda: self._see(at.inputs, *self._run(at.inputs)))
+        return at.once("seen", lambda: self._see_again(at))
+
+    def _see_again(self, at: Record) -> Seen:
+        size = self.later.seen[self.later.output]
+        hidden, cells = at.output.narrow(-1, 0, size), None
+        if self.with_cells:
+            cells = at.output.narrow(-1, size, at.output.shape[-1] - size)
+        elif self.cell_kind == "lstm":
+            cells = at.once("cells", lambda: self._run(at.inputs)[1])
+        return self._see(at.inputs, hidden, cells)
 
     # -- backward -----------------------------------------------------------------------------------------------
 
-    def _ways(self, like: Tensor, step: Callable[[int], PartStep]) -> Stages:
-        """Return by which ways something goes down through the first step and the later ones; see `Cell.factors`."""
+    def _plan(self, like: Tensor, step: Callable[[int], PartStep], products: Sequence[StepProduct] | None) -> Plan:
+        """Return what the walk through time multiplies by; see `Cell.factors`.
+
+        Parameters
+        ----------
+        like : Tensor
+            Has the type of the numbers.
+        step : callable
+            The rule, for the first step and for the later ones.
+        products : sequence of StepProduct, optional
+            What becomes of what comes to the one matrix, where that is a sum of products.
+        """
         *lead, steps, _ = self.input_dims[0]
-        found = []
+        stages: list[tuple[Way | None, Way | None]] = []
         for sinks in self.later.stages:
-            first, later = (
-                cut_ways(cell.size, cell.factors((*lead, count), like, step(which), sinks), self._in_order)
-                if count
-                else None
-                for which, (cell, count) in enumerate(zip(self.cells_of(), (1, steps - 1), strict=True))
-            )
-            found.append((first, later))
-        return found
+            first = self.first.factors((*lead, 1), like, step(FIRST), sinks)
+            later = NOTHING
+            if steps > 1:
+                later = self.later.factors((*lead, steps - 1), like, step(LATER), sinks)
+            needed = {HIDDEN, "x", *("c" if self.cell_kind == "lstm" else "")}
+            if products is not None and needed <= later.of.keys() and len(self.matrices) == 1:
+                quick = Later(self.later.size, later, products, self.reverse)
+                return Plan([(cut_ways(self.first.size, first, self.in_order), None)], quick)
+            stages.append((
+                cut_ways(self.first.size, first, self.in_order), cut_ways(self.later.size, later, self.in_order)
+            ))  # fmt: skip
+        return Plan(stages, None)
 
-    def _back(self, g: Tensor, stages: Stages, through: MatrixStep) -> list[Tensor | None]:
+    def _back(self, g: Tensor, plan: Plan, through: MatrixStep) -> list[Tensor | None]:
         """Walk back through time."""
-        size, parts = self.later.seen[self.later.output], {part.name: part for part in self.later.parts}
-        steps, pieces = self._in_order(g), list[Tensor]()
-        carried: tuple[Tensor | None, Tensor | None] = (None, None)
-        for i in reversed(range(len(steps))):
-            which, place = (FIRST, 0) if i == 0 else (LATER, i - 1)
-            above = (steps[i][..., :size], steps[i][..., size:]) if self.with_cells else (steps[i], None)
-            state, cell = (summed(x, y) for x, y in zip(above, carried, strict=True))
-            assert state is not None
-            state = through(parts[PROJECTED], state, which, place) if PROJECTED in parts else state
-            down = through_step(stages[0][which], place, state, cell)
-            if RESET in down:
-                masked = through(parts[RESET], down.pop(RESET), which, place)
-                for name, piece in through_step(stages[1][which], place, masked, None).items():
-                    down[name] = down[name] + piece if name in down else piece
-            passed = through(parts[HIDDEN], down[HIDDEN], which, place) if HIDDEN in down else None
-            carried = (summed(down.get("h"), passed), down.get("c"))
-            x = down.get("x")
-            pieces.append(steps[i].new_zeros((*steps[i].shape[:-1], self.later.seen["x"])) if x is None else x)
+        size = self.later.seen[self.later.output]
+        state, cell = (g.narrow(-1, 0, size), g.narrow(-1, size, g.shape[-1] - size)) if self.with_cells else (g, None)
+        pieces = list[Tensor]()
+        if plan.later is None:
+            cells = [None] * g.shape[-2] if cell is None else self.in_order(cell)
+            steps = list(zip(self.in_order(state), cells, strict=True))
+            carried: Carried = (None, None)
+            for place in reversed(range(1, len(steps))):
+                piece, carried = self._step_back(steps[place], carried, plan, through, LATER, place - 1)
+                pieces.append(piece.unsqueeze(-2))
+            piece, carried = self._step_back(steps[0], carried, plan, through, FIRST, 0)
+        else:
+            later, *rest = plan.later.walk(state, cell)
+            pieces.append(later)
+            piece, carried = self._step_back((None, None), (rest[0], rest[1]), plan, through, FIRST, 0)
+        pieces.append(piece.unsqueeze(-2))
         rows = max(x.shape[1] for x in pieces)
-        whole = [x if x.shape[1] == rows else x.expand(-1, rows, *x.shape[2:]) for x in reversed(pieces)]
+        whole = [x if x.shape[1] == rows else x.expand(-1, rows, *x.shape[2:]) for x in pieces]
         last = dict(zip(("hidden", "cell"), carried, strict=True))
-        return [self._together(whole), *(last[name] for name in self.states)]
+        return [torch.cat(whole if self.reverse else whole[::-1], -2), *(last[name] for name in self.states)]
 
-    def _transposed(self) -> MatrixStep:
+    def _step_back(
+        self, above: Carried, carried: Carried, plan: Plan, through: MatrixStep, which: int, place: int
+    ) -> tuple[Tensor, Carried]:
+        """Walk back through one step; return what goes to the input, and to the states before the step."""
+        parts = {part.name: part for part in self.later.parts}
+        state, cell = (summed(x, y) for x, y in zip(above, carried, strict=True))
+        assert state is not None
+        shown = state
+        state = through(parts[PROJECTED], state, which, place) if PROJECTED in parts else state
+        down = through_step(plan.stages[0][which], place, state, cell)
+        if RESET in down:
+            masked = through(parts[RESET], down.pop(RESET), which, place)
+            for name, piece in through_step(plan.stages[1][which], place, masked, None).items():
+                down[name] = down[name] + piece if name in down else piece
+        passed = through(parts[HIDDEN], down[HIDDEN], which, place) if HIDDEN in down else None
+        x = down.get("x")
+        nothing = shown.new_zeros((*shown.shape[:-1], self.later.seen["x"])) if x is None else x
+        return nothing, (summed(down.get("h"), passed), down.get("c"))
+
+    def _transposed(self) -> tuple[MatrixStep, list[StepProduct]]:
         """Return what takes something through the transposed weights."""
-        weights = {name: self._matrix(name).weight for name in self.matrices}
+        weights = {name: self.matrix(name).weight for name in self.matrices}
 
         def through(part: Part, upper: Tensor, which: int, place: int) -> Tensor:
             return upper @ weights[part.name]
 
-        return through
+        return through, [StepProduct(None, weights[HIDDEN], None)]
 
     def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor | None]:
         return self.pullback(g, at)
@@ -311,7 +371,8 @@ class Recurrent(Layer):
         def step(which: int) -> PartStep:
             return lambda part, upper: part.layer.gradient(upper, seen[which][part.name])
 
-        return self._back(g, at.once("gradient", lambda: self._ways(g, step)), self._transposed())
+        through, products = self._transposed()
+        return self._back(g, at.once("gradient", lambda: self._plan(g, step, products)), through)
 
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
@@ -323,7 +384,8 @@ class Recurrent(Layer):
                 upper, seen[which][part.name], other[which][part.name], rule
             )  # fmt: skip
 
-        return self._back(m, at.once_with(ref, repr(rule), lambda: self._ways(m, step)), self._transposed())
+        through, products = self._transposed()
+        return self._back(m, at.once_with(ref, repr(rule), lambda: self._plan(m, step, products)), through)
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         if not isinstance(rule, Within):
@@ -339,47 +401,20 @@ class Recurrent(Layer):
 
             return one
 
-        shared = at.once(f"steps {rule.key}", lambda: self._shared(seen, rule))
+        matrices = {name: self.matrix(name) for name in self.matrices}
+        shared = at.once(f"steps {rule.key}", lambda: StepShares(matrices, seen, rule.parts, self.in_order))
 
         def through(part: Part, upper: Tensor, which: int, place: int) -> Tensor:
-            return shared[which][part.name](upper, place)
+            return shared.of(which, part.name)(upper, place)
 
-        return self._back(r, at.once(rule.key, lambda: self._ways(r, step)), through)
-
-    def _shared(self, seen: Seen, rule: Within) -> list[dict[str, StepShare]]:
-        """Return what shares out at each step of the products with matrices; what it divides by is computed for all."""
-        found = []
-        for which, records in enumerate(seen):
-            of: dict[str, StepShare] = {}
-            for name in MATRICES:
-                if name in records:
-                    layer, own = self._matrix(name), rule.parts[which][name][0]
-                    shared = layer.in_steps(records[name], own, self._in_order)
-                    of[name] = shared or self._one_by_one(layer, records[name], own)
-            found.append(of)
-        return found
-
-    def _one_by_one(self, layer: Dense, it: Record, rule: Rule) -> StepShare:
-        """Return the rule of a layer at each step, for those that are no table of shares."""
-        kept = layer.shares(it, rule)
-        cut = {key: [None] * it.output.shape[-2] if x is None else self._in_order(x) for key, x in kept.items()}
-        pairs = zip(self._in_order(it.inputs[0]), self._in_order(it.output), strict=True)
-        records = [
-            StepRecord((x,), y, it, {key: values[i] for key, values in cut.items()}) for i, (x, y) in enumerate(pairs)
-        ]
-
-        def share_one(upper: Tensor, place: int) -> Tensor:
-            (piece,) = layer.lrp(upper, records[place], rule)
-            assert piece is not None
-            return piece
-
-        return share_one
+        return self._back(r, at.once(rule.key, lambda: self._plan(r, step, shared.products(LATER, HIDDEN))), through)
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         def step(which: int) -> PartStep:
             return lambda part, upper: part.layer.connection_weights(upper)
 
-        return self._back(g, self._ways(g, step), self._transposed())
+        through, products = self._transposed()
+        return self._back(g, self._plan(g, step, products), through)
 
     def lrp_losses(self, rule: Rule) -> list[str]:
         if not isinstance(rule, Within):
@@ -388,3 +423,19 @@ class Recurrent(Layer):
         return [
             loss for cell, rules in pairs for part in cell.parts for loss in part.layer.lrp_losses(rules[part.name][0])
         ]
+
+
+class _ForAutograd(torch.autograd.Function):
+    """The layer for somebody who differentiates its output."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: Recurrent, *inputs: Tensor) -> Tensor:
+        ctx.layer, ctx.at = layer, layer.record(*inputs)
+        out: Tensor = ctx.at.output
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *g: Tensor) -> tuple[Tensor | None, ...]:
+        found = ctx.layer.pullback(g[0].unsqueeze(0), ctx.at)
+        return (None, *(None if x is None else x[0] for x in found))

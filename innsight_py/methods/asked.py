@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import PlainValidator
@@ -13,12 +13,12 @@ from innsight_py._checks import WrongTypeError, warn
 from innsight_py._errors import see
 from innsight_py.explanation import Explanation
 from innsight_py.functions.elementwise import are_finite
-from innsight_py.inputs.data import as_called, read_data, read_references
+from innsight_py.inputs.data import as_called, read_data, read_references, ready_data
 from innsight_py.inputs.described import Described, of_inputs
 from innsight_py.inputs.names import default_data_names, own_data_names, read_data_names
-from innsight_py.inputs.nodes import as_node
+from innsight_py.inputs.nodes import as_nodes
 from innsight_py.inputs.references import fill_in, leaves_out, warn_of_far_default
-from innsight_py.inputs.selection import select_outputs
+from innsight_py.inputs.selection import select_ports
 from innsight_py.methods.tokens import check_tokens, token_references
 from innsight_py.model.explainable import DTYPES, Explainable
 from innsight_py.model.graph import Graph
@@ -51,10 +51,9 @@ class Asked(Explanation):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102 (keeps the arguments)
         made = super().__new__(cls)
-        made.arguments = {
-            **dict(zip(("data_ref",), args[2:], strict=False)),  # the only one that may come without its name
-            **{name: value for name, value in kwargs.items() if name not in _MODEL_AND_DATA},
-        }
+        made.arguments = kwargs if len(args) < 3 else {"data_ref": args[2], **kwargs}  # which may come without its name
+        for name in _MODEL_AND_DATA:
+            made.arguments.pop(name, None)
         return made
 
     def __init__(
@@ -76,7 +75,7 @@ class Asked(Explanation):
         self._converter = converter
         #: Keeps a copy in another precision as long as the result, see `innsight_py.model.held`.
         self._in_use: Graph | None = None
-        self._graph_of: tuple[Graph, Graph] | None = None  # the whole graph, and what is walked of it
+        self._graph_of: Graph | None = None  # what is walked of it
         self.channels_first = converter.channels_first if channels_first is None else channels_first
         self._part: Part | None = None
         if layer is not None or neuron is not None:
@@ -100,12 +99,10 @@ class Asked(Explanation):
         self.verbose = verbose
         self.dtype: Literal["float", "double"] = dtype
         self.batch_size = batch_size
-        selection = select_outputs(
-            output_idx, output_label, converter.output_dim, converter.output_names, converter.output_keys, target
-        )
+        selection = select_ports(output_idx, output_label, target, converter.outputs)
         self._selection = selection
         self.output_idx = [
-            None if nodes is None else [as_node(node, port.dim) for node in nodes]
+            None if nodes is None else as_nodes(nodes, port.dim)
             for nodes, port in zip(selection.idx, converter.outputs, strict=True)
         ]
         self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
@@ -115,6 +112,7 @@ class Asked(Explanation):
         self.reference_name: str | None = None
         self._names: Sequence[str] | None = None
         self._rows = 1
+        self._largest: list[Tensor | None] = []
         self.data: list[Tensor] = []
         self.result: Buffers = []
         self.preds: list[Tensor | None] | None = None
@@ -135,6 +133,18 @@ class Asked(Explanation):
         self._names = names
 
     @property
+    def largest(self) -> Sequence[list[int] | None]:
+        """For each selected output layer the node with the largest output of each row, as a list when asked for."""
+        return [
+            None if nodes is None or len(port.dim) > 1 else nodes.tolist()
+            for nodes, port in zip(self._largest, self.described.outputs, strict=False)
+        ]
+
+    @largest.setter
+    def largest(self, nodes: Sequence[list[int] | None]) -> None:
+        self._largest = [None if own is None else torch.tensor(own) for own in nodes]
+
+    @property
     def converter(self) -> Described:
         """What was given: the converter, also where layers or a neuron of it are explained."""
         return self._converter
@@ -149,13 +159,12 @@ class Asked(Explanation):
     @property
     def _whole_model(self) -> Graph:
         if self._in_use is None:
-            self._in_use = self._found_model()
+            self._in_use, self._graph_of = self._found_model(), None
         return self._in_use
 
     def _found_model(self) -> Graph:
         """Return the graph that the converter has for this method."""
-        assert isinstance(self._converter, Explainable)
-        return self._converter.model_in(self.dtype)
+        return cast(Explainable, self._converter).model_in(self.dtype)
 
     @property
     def _base(self) -> Graph:
@@ -166,10 +175,10 @@ class Asked(Explanation):
     @property
     def _model(self) -> Graph:
         """What is walked: the graph, or a section of it; from the vectors of tokens on, where there are some."""
-        base = self._base
-        if self._graph_of is None or self._graph_of[0] is not base:
-            self._graph_of = base, (at_vectors(base) or base) if self._part is None else self._part.section(base)
-        return self._graph_of[1]
+        if self._graph_of is None or self._in_use is None:
+            base = self._base
+            self._graph_of = (at_vectors(base) or base) if self._part is None else self._part.section(base)
+        return self._graph_of
 
     def _sections(self) -> list[Graph]:
         """Return what is walked, layer by layer where a list is given."""
@@ -185,7 +194,8 @@ class Asked(Explanation):
     def _read(self, data: Any, argument: str) -> list[Tensor]:
         """Read data in the user's layout."""
         numbers, shown = self._encoded(data, argument)
-        read = read_data(
+        read = ready_data(numbers, self._converter.inputs, self.channels_first, DTYPES[self.dtype])
+        read = read or read_data(
             numbers, self._converter.input_dim, self.channels_first, DTYPES[self.dtype], argument,
             self._converter.input_names, self._converter.input_keys,
         )  # fmt: skip

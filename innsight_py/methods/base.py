@@ -54,7 +54,8 @@ class InterpretingMethod(Asked):
     def _at_inputs(self, data: Sequence[Tensor]) -> list[Tensor]:
         """Bring data into the model's layout, on the model's device."""
         device = self._whole_model.device
-        return [to_channels_first(x, self.channels_first).to(device) for x in data]
+        moved = data if self.channels_first else [to_channels_first(x, False) for x in data]
+        return [x if x.device == device else x.to(device) for x in moved]
 
     def _first(
         self, data: Sequence[Tensor], graph: Graph | None = None, instead: Mapping[str, Tensor] | None = None
@@ -71,7 +72,7 @@ class InterpretingMethod(Asked):
         """
         graph, whole = self._model if graph is None else graph, self._whole_model
         inputs = self._at_inputs(data)
-        if inputs and self._base is not whole:
+        if inputs and whole.preparation and self._base is not whole:
             inputs = whole.prepare(inputs)
         if not isinstance(graph, Section) or not inputs:
             return inputs
@@ -121,10 +122,8 @@ class InterpretingMethod(Asked):
 
         self.result = [None if row is None else [arrange(x) for x in row] for row in self._by_inputs(walk.buffers)]
         self._take_targets(walk.targets(), walk.largest())
-        self._given_data = self.data
-        warn_of_new_nans(
-            self.title, self._model, self.result, self.data, self._passes(), self.data_name, walk.predictions()
-        )
+        self._given_data, self.preds = self.data, walk.predictions()
+        warn_of_new_nans(self.title, self._model, self.result, self.data, self._passes(), self.data_name, self.preds)
         if self.layer is not None:
             self._take_layers()
 
@@ -154,10 +153,7 @@ class InterpretingMethod(Asked):
     def _take_targets(self, targets: list[Tensor | None], largest: list[Tensor | None]) -> None:
         """Keep which node each row has, and which has its largest output."""
         self._name_targets([None if nodes is None else nodes.tolist() for nodes in targets])
-        self.largest = [
-            None if nodes is None or len(port.dim) > 1 else nodes.tolist()
-            for nodes, port in zip(largest, self.described.outputs, strict=True)
-        ]
+        self._largest = largest
 
     def _take_layers(self) -> None:
         """Let the values of the layers take the place of the data, and find out whether sums over them mean anything.
@@ -196,7 +192,7 @@ class InterpretingMethod(Asked):
 
 def cut(x: Tensor, rows: slice) -> Tensor:
     """Take some rows of a tensor."""
-    return x if rows.start == 0 and rows.stop == len(x) else x[rows]
+    return x if rows.start == 0 and rows.stop == x.shape[0] else x[rows]
 
 
 def random_source(seed: int | torch.Generator | None) -> np.random.Generator:

@@ -105,7 +105,7 @@ class GradCAM(GradientBased):
                         if piece is not None:
                             walk.put(i, j, nodes, rows, self._map(piece, some[j], images[j]))
             self._finish(walk)
-            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+            self.decomp_goal = walk.explained()
         # The maps have one channel, and where they were resized lie over the images.
         layers = zip(self.described.inputs, images, strict=True)
         self.described.inputs = tuple(_port(port, image) for port, image in layers)

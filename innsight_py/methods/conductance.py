@@ -99,7 +99,6 @@ class Conductance(GradientBased):
             walk.observe_all(self._first(self.data))
             self._average(walk, n + 1, self._path(section, inputs, reference))
             self._finish(walk)
-            self.preds = walk.predictions()
             self.decomp_goal = walk.explained(minus=walk.explained_at(self._first(self.x_ref, None, self._instead)))
             self.explained_values = walk.explained()
         self.cuts = section.gradient_losses()

@@ -99,7 +99,8 @@ class ConnectionWeights(InterpretingMethod, ignores_last_act=False):
                     if piece is not None:
                         walk.add(i, j, nodes, everything, piece * inputs[j] if times_input else piece)
             self._finish(walk)
-            self.preds = walk.predictions() if target is not None else None
+            if target is None:
+                self.preds = None
 
     @property
     def _at_prepared(self) -> bool:

@@ -157,7 +157,7 @@ class Gradient(GradientBased):
                 check_relus(walk.model, walk.what.values(), relu_rule)
             self._average(walk, 1, points, observe=True)
             self._finish(walk)
-            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+            self.decomp_goal = walk.explained()
 
     def _step(self, trace: Trace) -> Step:
         return gradient_step(trace) if self.relu_rule is None else relu_step(trace, self.relu_rule)
@@ -253,7 +253,7 @@ class SmoothGrad(GradientBased):
                     walk.observe_all(inputs)
                 self._average(walk, n, points)
             self._finish(walk)
-            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+            self.decomp_goal = walk.explained()
 
     def _noisy(self, graph: Graph, inputs: list[Tensor], random: np.random.Generator) -> Points:
         """Return what gives noisy copies of the inputs."""

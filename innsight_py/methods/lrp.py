@@ -157,13 +157,15 @@ class LRP(InterpretingMethod):
             grown: lrp_alarm.Grown = {}
             notes = walk.pairs == 1 and walk.model.sizes.trace >= lrp_alarm.NOTED
             chunks = walk.row_chunks(walk.rows)
+            is_long = walk.model.sizes.steps >= lrp_alarm.LONG
+            noted = lrp_alarm.Noted() if is_long and len(chunks) == 1 else None
             spares = walk.is_large(chunks[0].stop)
             seen = sparing.for_relevances(walk.ends, self._rules) if spares else None
             for rows in chunks:
                 trace = walk.model.trace([cut(x, rows) for x in inputs], seen=seen)
                 outside |= _outside(trace, self._rules)
                 try:
-                    self._distribute(walk, trace, rows, grown if notes else None)
+                    self._distribute(walk, trace, rows, grown if notes else None, noted)
                 except UnsupportedLayerError as error:
                     first = walk.model.trace([x[:1] for x in inputs])
                     raise self._with_way_on(error, walk, first) from None
@@ -172,21 +174,26 @@ class LRP(InterpretingMethod):
                     f"Argument 'rule_name': {'; '.join(outside.values())}: z_box is made for values between its bounds."
                 )
             self._finish(walk)
-            self.preds, self.decomp_goal = walk.predictions(), walk.explained()
+            self.decomp_goal = walk.explained()
             self.losses = self._losses()
             if self.decomposes:
                 warn_if_incomplete(self, None if self.losses else [_NOTHING_TO_SHARE])
-            kept = walk.rows == 1 and (notes or not spares)
-            self._warn_of_exploded(walk, inputs, trace if kept else None, grown)
+            kept = noted is not None or (walk.rows == 1 and (notes or not spares))
+            self._warn_of_exploded(walk, inputs, trace if kept else None, grown, noted)
 
-    def _distribute(self, walk: Walk, trace: Trace, rows: slice, grown: lrp_alarm.Grown | None) -> None:
+    def _distribute(
+        self, walk: Walk, trace: Trace, rows: slice, grown: lrp_alarm.Grown | None, noted: lrp_alarm.Noted | None
+    ) -> None:
         """Hand relevance down for some rows, and note how much it grows."""
         start, count = self._start(walk.model, trace), rows.stop - rows.start
         walk.observe(trace, rows, start)
         step = _lrp_step(trace, self._rules)
         step = step if grown is None else lrp_alarm.noting(step, grown)
-        later = sparing.after_relevances(self._rules)
-        for i, nodes, pieces in walk.back(step, rows, count, count, start, trace, later, looks_back=grown is not None):
+        step = step if noted is None else noted.noting(step)
+        later, looks_back = sparing.after_relevances(self._rules), grown is not None or noted is not None
+        for i, nodes, pieces in walk.back(step, rows, count, count, start, trace, later, looks_back=looks_back):
+            if noted is not None:
+                noted.walked(i, nodes)
             missing = any(piece is None for piece in pieces)
             joined = _joined(walk.model, walk.what[i].node) if missing else set()
             for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
@@ -222,24 +229,28 @@ class LRP(InterpretingMethod):
         return in_section(section, assigned)
 
     def _warn_of_exploded(
-        self, walk: Walk, inputs: list[Tensor], trace: Trace | None, grown: lrp_alarm.Grown
+        self, walk: Walk, inputs: list[Tensor], trace: Trace | None, grown: lrp_alarm.Grown,
+        noted: lrp_alarm.Noted | None,
     ) -> None:  # fmt: skip
         """Warn once of relevances out of proportion to what is explained; the true reason comes before the others.
 
-        The trace is that of a single row, if there is one.
+        The trace, if there is one, is that of a single row, or of all where their walks noted what they saw.
         """
         worst = lrp_alarm.exploded(self)
         if worst is None:
             return
         what = walk.what[worst.output]
         large = walk.is_large(1)
+        tries = not large and walk.model.sizes.steps < lrp_alarm.LONG
+        if noted is not None and trace is not None:
+            trace, grown = trace.row(worst.row), noted.of(worst)
         if trace is None:
             seen = sparing.for_relevances(walk.ends, self._rules) if large else None
             trace = walk.model.trace([x[worst.row : worst.row + 1] for x in inputs], seen=seen)
         start = self._start(walk.model, trace)(what)
         limit = lrp_alarm.EXPLODED * worst.explained
         why = lrp_alarm.reason(
-            walk.model, what, worst.node, trace, start, self._rules, _lrp_step, limit, grown, tries=not large
+            walk.model, what, worst.node, trace, start, self._rules, _lrp_step, limit, grown, tries=tries
         )  # fmt: skip
         self.losses = [why, *self.losses]
         port = self.described.outputs[worst.output]
@@ -286,8 +297,10 @@ class LRP(InterpretingMethod):
 
 
 def _lrp_step(trace: Trace, assigned: Mapping[str, Assigned]) -> Step:
+    records = trace.records
+
     def step(layer: Layer, upper: Tensor, name: str, start: Explained | None) -> list[Tensor | None]:
-        it, at = assigned[name], trace[name]
+        it, at = assigned[name], records[name]
         if not (isinstance(it.activation, Pass) or (start is not None and start.at_preactivation)):
             passed = through(layer, upper, at, it.activation, is_output=start is not None)
             if passed is None:

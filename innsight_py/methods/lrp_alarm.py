@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -25,18 +26,21 @@ EXPLODED = 500.0
 #: From how many values of a row on the walk of one row and one node notes what an alarm has to say: a walk again would
 #: take as long as the method.
 NOTED = 2**18
+#: From how many steps through time on a walk for one row takes about as long as one for many.
+LONG = 32
 #: Rules that are tried, the nearest first.
 CALMER = ("epsilon", "epsilon_plus", "z_plus", "cp_lrp")
 
 
 class Place(NamedTuple):
-    """An output layer, a row, and a node: where the largest relevance is."""
+    """An output layer, a row, and a node: where the largest relevance is. `number` counts the explained nodes."""
 
     output: int
     row: int
     node: int
     largest: float
     explained: float
+    number: int
 
 
 def exploded(attributions: Attributions) -> Place | None:
@@ -60,7 +64,7 @@ def exploded(attributions: Attributions) -> Place | None:
             row, k = divmod(int(largest.argmax()), largest.shape[1])
             own = attributions.own_nodes(i)
             node = (attributions.output_idx[i] or [])[k] if own is None else own[row]
-            return Place(i, row, as_position(node, attributions.described.outputs[i].dim), worst, explained)
+            return Place(i, row, as_position(node, attributions.described.outputs[i].dim), worst, explained, k)
     return None
 
 
@@ -97,6 +101,52 @@ def noting(step: Step, grown: Grown) -> Step:
         return pieces
 
     return noted
+
+
+class Noted:
+    """How much each layer makes the relevances of each row and node grow, as the method's own walks note it."""
+
+    def __init__(self) -> None:
+        self._walks: list[tuple[int, slice, dict[str, tuple[Tensor, Tensor]]]] = []
+        self._now: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def noting(self, step: Step) -> Step:
+        """Let walks of all rows note the sizes of what comes to each layer and of what it hands down."""
+
+        def noted(layer: Layer, upper: Tensor, name: str, at: Explained | None) -> list[Tensor | None]:
+            above = _sizes(upper)
+            pieces = step(layer, upper, name, at)
+            sizes = [_sizes(x) for x in pieces if x is not None]
+            if sizes:
+                self._now[name] = above, functools.reduce(torch.add, sizes)
+            return pieces
+
+        return noted
+
+    def walked(self, output: int, nodes: slice) -> None:
+        """Say of which nodes the walk was that has just ended."""
+        self._walks.append((output, nodes, self._now))
+        self._now = {}
+
+    def of(self, place: Place) -> Grown:
+        """Return what was noted for a row and a node; nothing if that is beyond the numbers."""
+        grown: Grown = {}
+        for output, nodes, found in self._walks:
+            if output != place.output or not nodes.start <= place.number < nodes.stop:
+                continue
+            for name, pair in found.items():
+                above, below = (float(x[place.number - nodes.start, min(place.row, x.shape[1] - 1)]) for x in pair)
+                if not (math.isfinite(above) and math.isfinite(below)):
+                    return {}
+                if above > 0:
+                    grown[name] = below / above
+        return grown
+
+
+def _sizes(x: Tensor) -> Tensor:
+    """Sum the magnitudes of each row and node, ``(K, B or 1)``."""
+    sizes: Tensor = torch.linalg.vector_norm(x.flatten(2), 1, 2)
+    return sizes
 
 
 def reason(

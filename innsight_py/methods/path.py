@@ -112,7 +112,6 @@ class IntegratedGradient(GradientBased):
                 if times_input:
                     times_difference(walk.buffers, inputs[:count], reference, column)
             self._finish(walk)
-            self.preds = walk.predictions()
             if column == 0:  # each layer of a list has a goal of its own
                 self.decomp_goal = walk.explained(minus=walk.explained_at(reference))
             self.explained_values = walk.explained()
@@ -235,7 +234,6 @@ class ExpectedGradient(GradientBased):
                     walk.observe_all(inputs)
                 self._average(walk, n, self._drawn(graph, inputs, reference, random_source(seed), each))
             self._finish(walk)
-            self.preds = walk.predictions()
             if column == 0 and self._has_goal(graph):
                 self.decomp_goal = walk.explained(minus=self._mean(walk, [*reference, *held], each))
             else:

@@ -50,7 +50,7 @@ def passing(ends: AbstractSet[str], rule: DeepLiftRule) -> Seen:
 def compared(ends: AbstractSet[str], rule: DeepLiftRule, reference: Trace, last: bool) -> Seen:
     """Let a pass of rows keep the slopes between it and references alone, where they are all that DeepLift looks at.
 
-    So does that of the references, if this is the `last` pass that is compared with it.
+    That of the references lets go of the rest, if this is the `last` pass that is compared with it.
     """
 
     def seen(name: str, layer: Layer, record: Record) -> None:
@@ -62,6 +62,7 @@ def compared(ends: AbstractSet[str], rule: DeepLiftRule, reference: Trace, last:
         record.release()
         if last:
             reference[name].release()
+            reference[name].forget()
 
     return seen
 

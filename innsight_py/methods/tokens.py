@@ -29,9 +29,9 @@ def check_tokens(data: Sequence[Tensor], converter: Described, graph: Graph, arg
         If they are no whole numbers, or the embedding has no vectors for them. Of tables the columns are looked at that
         go into embeddings.
     """
-    sizes = sizes_of(graph)
-    if not sizes:
+    if not looked_up(graph):
         return
+    sizes = sizes_of(graph)
     for j, (port, x) in enumerate(zip(converter.inputs, data, strict=True)):
         own = [(looked.positions, size) for looked, size in sizes if looked.source == graph.inputs[j]]
         flat = x.flatten(x.dim() - len(port.dim))

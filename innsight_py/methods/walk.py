@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from innsight_py.functions.layout import empty_like
 from innsight_py.inputs.selection import Selection
 from innsight_py.methods.base import InterpretingMethod
+from innsight_py.methods.plan import plan_of
 from innsight_py.methods.sparing import Later, forgetting, keeping
 from innsight_py.model.explainable import DTYPES
 from innsight_py.model.graph import Explained, Graph, Step, Trace
@@ -39,10 +40,9 @@ class Walk:
         self._dtype, self._device = DTYPES[method.dtype], model.device
         self.go(model)
         outputs = range(len(self.selection.idx))
-        self.buffers: Buffers = [[None] * len(self.model.inputs) if i in self.what else None for i in outputs]
-        self._preds: list[list[Tensor]] = [[] for _ in outputs]
-        self._goals: list[list[Tensor]] = [[] for _ in outputs]
-        self._largest: list[list[Tensor]] = [[] for _ in outputs]
+        self.buffers: Buffers = [[None] * len(model.inputs) if i in self.what else None for i in outputs]
+        #: For each output layer the predictions, the explained values and the largest nodes, chunk by chunk.
+        self._noted: list[tuple[list[Tensor], list[Tensor], list[Tensor]]] = [([], [], []) for _ in outputs]
         #: For each output layer with a target the node of each row.
         self._targets: dict[int, Tensor] = {}
         for i, target in enumerate(self.selection.targets):
@@ -50,7 +50,6 @@ class Walk:
                 given = target.given(rows)
                 known = torch.zeros(rows, dtype=torch.long) if given is None else given
                 self._targets[i] = known.to(self._device)
-        self._no_grad = torch.no_grad()
         self._title, self._verbose = method.title, method.verbose
         self._done = 0.0  # rows
         self._bar: Any = None
@@ -58,7 +57,7 @@ class Walk:
     def __enter__(self) -> Walk:
         # Not inference mode: results would then be of no use to autograd, and neither would a layer that falls back
         # on it for its own backward step.
-        self._no_grad.__enter__()
+        self._no_grad = torch.set_grad_enabled(False)
         if self._verbose:
             self._show()
         return self
@@ -71,13 +70,12 @@ class Walk:
     def go(self, model: Graph, column: int = 0) -> None:
         """Walk this from now on; what comes to its first input is the result for input `column`."""
         self.model, self.column = model, column
-        self.what: dict[int, Explained] = {i: model.explained(i, self._ignore_last_act) for i in self.selection.layers}
-        sizes, itemsize = model.sizes, self._dtype.itemsize
-        self._trace_bytes, self._widest_bytes = sizes.trace * itemsize, sizes.widest * itemsize
+        self.plan = plan = plan_of(model, self.selection.layers, self._ignore_last_act, self._dtype.itemsize)
+        self.what = plan.what
         least, most = CACHE_BYTES
-        self._cache_bytes = min(max(least, 8 * sizes.weights * itemsize), most)
-        if sizes.steps > 1:  # of a loop through time only one step has to stay in the cache
-            self._cache_bytes = min(self._cache_bytes * sizes.steps, TRACE_BYTES)
+        self._cache_bytes = min(max(least, 8 * plan.weights_bytes), most)
+        if plan.steps > 1:  # of a loop through time only one step has to stay in the cache
+            self._cache_bytes = min(self._cache_bytes * plan.steps, TRACE_BYTES)
 
     @property
     def pairs(self) -> int:
@@ -88,12 +86,15 @@ class Walk:
 
     def points_together(self) -> int:
         """How many rows (or points) one trace holds, so that a layer's values stay in the cache."""
-        points = max(1, min(TRACE_BYTES // self._trace_bytes, self._cache_bytes // self._widest_bytes))
+        points = max(1, min(TRACE_BYTES // self.plan.trace_bytes, self._cache_bytes // self.plan.widest_bytes))
         return min(points, self._cap) if self._cap else points
 
     def row_chunks(self, rows: int) -> list[slice]:
         """Cut `rows` into chunks of equal size that fit into memory."""
-        pieces = math.ceil(rows / self.points_together())
+        together = self.points_together()
+        if rows <= together:
+            return [slice(0, rows)]
+        pieces = math.ceil(rows / together)
         size = math.ceil(rows / pieces)
         return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
@@ -101,7 +102,7 @@ class Walk:
         """Cut rows times n points a row into blocks: several whole rows, or some points of one row."""
         together = self.points_together()
         if together >= n:
-            rows = together // n
+            rows = min(together // n, self.rows)
             for start in range(0, self.rows, rows):
                 yield slice(start, min(start + rows, self.rows)), slice(0, n)
         else:
@@ -111,12 +112,12 @@ class Walk:
 
     def is_large(self, rows: int) -> bool:
         """Tell whether a pass of `rows` rows takes so much memory that it should keep no more than is needed."""
-        return self._trace_bytes * rows >= LARGE_BYTES
+        return self.plan.trace_bytes * rows >= LARGE_BYTES
 
     @property
     def ends(self) -> frozenset[str]:
         """Names of the layers whose values are explained."""
-        return frozenset(what.node for what in self.what.values())
+        return self.plan.ends
 
     def _show(self) -> None:
         """Start the progress bar: when it is asked for, or after the first piece of work, if somebody is watching."""
@@ -177,11 +178,12 @@ class Walk:
             Number of the output layer, which of its selected nodes, and a tensor ``(K, B or 1, *dims)`` or None for
             each input.
         """
-        together = max(1, self._cache_bytes // (batch * self._widest_bytes))
+        together = max(1, self._cache_bytes // (batch * self.plan.widest_bytes))
+        counts = ((i, self.selection.count(i)) for i in self.what)
         chunks = [
-            (i, slice(first, min(first + together, self.selection.count(i))))
-            for i in self.what
-            for first in range(0, self.selection.count(i), together)
+            (i, slice(first, min(first + together, count)))
+            for i, count in counts
+            for first in range(0, count, together)
         ]
         for number, (i, chunk) in enumerate(chunks, 1):
             taken = step
@@ -197,13 +199,15 @@ class Walk:
 
     def _one_hot(self, i: int, chunk: slice, rows: slice, batch: int) -> Tensor:
         """Return 1 at each selected node and 0 elsewhere, ``(K, 1, nodes)``, or ``(1, batch, nodes)`` for a target."""
-        size, target = self.model.layer(self.model.outputs[i]).output_dim[0], self._targets.get(i)
+        size, target = self.plan.nodes[i], self._targets.get(i)
         if target is not None:
             own = target[rows]
             places = torch.zeros(1, len(own), size, dtype=self._dtype, device=self._device)
             places[0, torch.arange(len(own), device=self._device), own] = 1
             return places.repeat_interleave(batch // len(own), 1)
         nodes = (self.selection.idx[i] or ())[chunk]
+        if size == len(nodes) == 1:
+            return torch.ones((1, 1, 1), dtype=self._dtype, device=self._device)
         ones = np.zeros((len(nodes), 1, size), np.float64 if self._dtype == torch.float64 else np.float32)
         for k, node in enumerate(nodes):
             ones[k, 0, node] = 1
@@ -215,8 +219,8 @@ class Walk:
 
         It is multiplied by `factor`, ``(rows, *dims)``, on the way.
         """
-        row, shape = self.buffers[i], (self.selection.count(i), self.rows)
-        is_all = piece.shape[:2] == shape and rows.stop - rows.start == self.rows
+        row, shape = self.buffers[i], piece.shape
+        is_all = shape[1] == self.rows == rows.stop - rows.start and shape[0] == self.selection.count(i)
         if row is not None and is_all and piece.is_contiguous() and (factor is None or factor.is_contiguous()):
             row[j + self.column] = piece.clone() if factor is None else piece * factor  # memory of its own
             return
@@ -250,18 +254,19 @@ class Walk:
         for i, what in self.what.items():
             outputs = trace.values[self.model.outputs[i]]
             largest, target = outputs.argmax(1), self.selection.targets[i]
-            self._largest[i].append(largest)
+            preds, goals, all_largest = self._noted[i]
+            all_largest.append(largest)
             if target is not None and target.nodes is None:
                 self._targets[i][rows] = largest
-            self._preds[i].append(self._chosen(i, outputs, rows))
-            self._goals[i].append(self._chosen(i, trace.explained(what) if value is None else value(what), rows))
+            preds.append(self._chosen(i, outputs, rows))
+            goals.append(self._chosen(i, trace.explained(what) if value is None else value(what), rows))
 
     def _chosen(self, i: int, values: Tensor, rows: slice) -> Tensor:
         """Take the explained nodes of values ``(rows, nodes)`` of output layer i."""
         if i in self._targets:
             return values.gather(1, self._targets[i][rows].unsqueeze(1))
         nodes = self.selection.idx[i] or ()
-        if nodes == tuple(range(values.shape[1])):
+        if len(nodes) == values.shape[1] and nodes == tuple(range(len(nodes))):
             return values.clone(memory_format=torch.contiguous_format)
         if nodes and nodes[-1] - nodes[0] == len(nodes) - 1 and all(map(int.__lt__, nodes, nodes[1:])):
             return values.narrow(1, nodes[0], len(nodes)).clone(memory_format=torch.contiguous_format)
@@ -274,7 +279,7 @@ class Walk:
 
     def predictions(self) -> list[Tensor | None]:
         """Return the predictions noted, ``(B, K)`` for each selected output layer."""
-        return [_joined(parts) for parts in self._preds]
+        return [_joined(preds) for preds, _, _ in self._noted]
 
     def explained(self, minus: dict[int, Tensor] | None = None) -> list[Tensor | None]:
         """Return the explained values noted, less those of references, for each selected output layer.
@@ -282,8 +287,8 @@ class Walk:
         A reference value is ``(nodes,)``, or ``(1, nodes)`` or ``(B, nodes)``.
         """
         values: list[Tensor | None] = []
-        for i, parts in enumerate(self._goals):
-            value = _joined(parts)
+        for i, (_, goals, _) in enumerate(self._noted):
+            value = _joined(goals)
             if value is not None and minus is not None:
                 value = value - self._chosen(i, minus[i].expand(len(value), -1), slice(None))
             values.append(value)
@@ -291,11 +296,11 @@ class Walk:
 
     def targets(self) -> list[Tensor | None]:
         """Return the node of each row, ``(B,)`` for each output layer with a target."""
-        return [self._targets.get(i) for i in range(len(self._preds))]
+        return [self._targets.get(i) for i in range(len(self._noted))]
 
     def largest(self) -> list[Tensor | None]:
         """Return the node with the largest output of each row noted, ``(B,)`` for each selected output layer."""
-        return [_joined(parts) for parts in self._largest]
+        return [_joined(largest) for _, _, largest in self._noted]
 
     def explained_at(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return the explained values of all nodes at some points, ``(rows, nodes)`` for each selected output layer.

@@ -92,21 +92,27 @@ class Trace:
     """What one forward pass saw: the value of every input and layer, and what layers computed on the way."""
 
     def __init__(self, records: dict[str, Record], values: dict[str, Tensor]) -> None:
-        self._records = records
+        self.records = records
         self.values = values
 
     def __getitem__(self, name: str) -> Record:
-        return self._records[name]
+        return self.records[name]
 
     def explained(self, what: Explained) -> Tensor:
         """Value of an explained quantity, shape ``(B, nodes)``."""
-        record = self._records[what.node]
+        record = self.records[what.node]
         return record.preactivation if what.at_preactivation else record.output
 
     def row(self, i: int) -> Trace:
         """Return the trace of the i-th row alone, with a batch axis of 1."""
-        values = {name: value[i : i + 1] for name, value in self.values.items()}
-        return Trace({name: record.row(i, values[name]) for name, record in self._records.items()}, values)
+        return self.rows(slice(i, i + 1))
+
+    def rows(self, places: slice) -> Trace:
+        """Return the trace of some rows alone."""
+        values = {name: value[places] for name, value in self.values.items()}
+        outputs = (values.get(name, record.output[places]) for name, record in self.records.items())
+        pairs = zip(self.records.items(), outputs, strict=True)
+        return Trace({name: record.rows(places, output) for (name, record), output in pairs}, values)
 
 
 class Graph(nn.Module):
@@ -286,6 +292,8 @@ class Graph(nn.Module):
 
     def lay_out(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Lay inputs out in memory as the model is quickest with them."""
+        if not self._images:
+            return list(inputs)
         names = (*self.inputs, *self.held) if self.held else self.inputs
         return [lay_out(x) if name in self._images else x for name, x in zip(names, inputs, strict=True)]
 
@@ -307,11 +315,14 @@ class Graph(nn.Module):
             inputs = [x.expand(rows, *x.shape[1:]) for x in inputs]
         values = dict(zip((*self.inputs, *self.held), self.lay_out(inputs), strict=True))
         records: dict[str, Record] = {}
-        for i, (name, sources, layer, is_image, *_) in enumerate(self._steps):
-            taken = [values[source] for source in sources]
+        for i, (name, sources, layer, is_image, _, _) in enumerate(self._steps):
             if given is not None and isinstance(layer, Detach):
-                taken = [given.values[name].expand(len(inputs[0]), *layer.output_dim)]
-            record = records[name] = layer.record(*taken)
+                record = layer.record(given.values[name].expand(len(inputs[0]), *layer.output_dim))
+            elif len(sources) == 1:
+                record = layer.record(values[sources[0]])
+            else:
+                record = layer.record(*[values[source] for source in sources])
+            records[name] = record
             values[name] = lay_out(record.output) if is_image else record.output
             if seen is not None:
                 seen(name, layer, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,6 +97,7 @@ def _entry(rule: Any, where: str, known: tuple[str, ...], param: float | None = 
     return _named(rule, param)
 
 
+@functools.lru_cache(maxsize=128)  # rules never change, and keep their tables
 def _named(name: str, param: float | None) -> Rule:
     """Return the rule with a name; a parameter is not used by rules without one, as in R."""
     kind = RULES[name]

@@ -103,6 +103,9 @@ class Attributions:
 
     def _name_targets(self, positions: Sequence[Sequence[int] | None]) -> None:
         """Keep which node each row has, from its position in each output layer that has a target."""
+        if not any(positions):
+            self.target_idx, self.target_label = [None] * len(positions), [None] * len(positions)
+            return
         layers = list(zip(positions, self.described.outputs, strict=True))
         self.target_idx = [
             None if nodes is None else [as_node(node, port.dim) for node in nodes] for nodes, port in layers

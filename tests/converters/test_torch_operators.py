@@ -23,7 +23,7 @@ from torch import nn
 from torch_models import draw, gradients, in_double, outputs, total
 
 from innsight_py import Converter, UnsupportedLayerError, run_cw, run_deeplift, run_grad, run_lrp
-from innsight_py.layers.activation import softmax_multiplier
+from innsight_py.layers.activation import softmax_slopes, through_softmax
 
 SIGNAL, IMAGE, VOLUME, TABLE = (4, 6), (4, 6, 6), (2, 5, 4, 5), (6,)
 
@@ -1063,7 +1063,7 @@ def test_the_softmax_rule_is_its_primitives_composed(kind, log, dtype):
     for seed in range(4):
         z, z_ref = (v.to(dtype) for v in logits(kind, seed))
         m = draw([(3, 5)], 1, seed + 50)[0][0].to(dtype)
-        found = softmax_multiplier(m[:, None], z[None], z_ref[None], -1, log)[:, 0]
+        found = through_softmax(m[:, None], *softmax_slopes(z[None], z_ref[None], -1, log), -1)[:, 0]
         expected = np.array([mp_softmax(row, z, z_ref, log) for row in m])
         np.testing.assert_allclose(found.double().numpy(), expected, rtol=0, atol=50 * torch.finfo(dtype).eps)
 
@@ -1128,7 +1128,7 @@ def test_any_logits_sum(z, z_ref):
     (z, z_ref) = (torch.tensor([values], dtype=torch.float64) for values in (z, z_ref))
     for log in (False, True):
         m = torch.eye(4, dtype=torch.float64)[:, None]
-        multiplier = softmax_multiplier(m, z, z_ref, -1, log)
+        multiplier = through_softmax(m, *softmax_slopes(z, z_ref, -1, log), -1)
         assert bool(multiplier.isfinite().all())
         assert float(multiplier.abs().max()) <= 1 + 1e-9  # a secant of a function with slopes of at most 1
         function = torch.log_softmax if log else torch.softmax

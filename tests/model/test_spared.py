@@ -121,6 +121,32 @@ def test_a_deep_network_takes_about_what_autograd_takes(run, options, times, out
     assert ours <= times[outputs > 1] * peak(autograd)
 
 
+def encoder() -> nn.Module:
+    """Two layers of a transformer."""
+
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(64, 4, 256, 0.0, "gelu", batch_first=True)
+            self.layers, self.head = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(64, 6)
+
+        def forward(self, x):
+            return self.head(self.layers(x)[:, 0])
+
+    torch.manual_seed(0)
+    return First().eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(("run", "times"), [(run_grad, 1.3), (run_deeplift, 1.02)], ids=["gradient", "deeplift"])
+def test_a_transformer_keeps_for_several_outputs_what_they_share_alone(run, times, monkeypatch):
+    model, x = encoder(), torch.randn(1, 128, 64, generator=torch.Generator().manual_seed(1))
+    converter = Converter(model, input_dim=(128, 64))
+    monkeypatch.setattr(walk, "LARGE_BYTES", 2**18)
+    monkeypatch.setattr(walk, "CACHE_BYTES", (1, 1))
+    one, several = (peak(lambda k=k: run(converter, x, output_idx=range(k), verbose=False)) for k in (1, 6))
+    assert several <= times * one
+
+
 def test_deeplift_takes_a_pass_of_the_rows_and_one_of_the_reference(monkeypatch):
     """And one walk back: the reference is not passed again for its values, its goal, or a check."""
     converter, done = Converter(blocks(), input_dim=(3, 64, 64)), passes(monkeypatch)

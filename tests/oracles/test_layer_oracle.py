@@ -24,7 +24,7 @@ from oracle import ACTIVATIONS, Oracle
 from rules_of_r import rule_for
 
 from innsight_py.functions import activations
-from innsight_py.layers import DeepLiftRule, UnsupportedLayerError
+from innsight_py.layers import DeepLiftRule, Record, UnsupportedLayerError
 from innsight_py.layers.activation import sparsemax_multiplier
 from innsight_py.model.converted import ConvertedModel
 from innsight_py.spec import check_spec
@@ -534,5 +534,5 @@ def test_sparsemax_keeps_the_sum_and_is_the_gradient_where_nothing_differs(scale
     near = sparsemax_multiplier(m, z, z.clone(), -1)
     jacobians = torch.stack([torch.autograd.functional.jacobian(lambda v: sparse(v[None])[0], row) for row in z])
     torch.testing.assert_close(near, torch.einsum("kbo,boi->kbi", m, jacobians))
-    vjp = activations.Activation("sparsemax").vjp(m, lambda: z, sparse(z), lambda: z)
+    vjp = activations.Activation("sparsemax").vjp(m, Record((z,), z, sparse(z)), lambda at: z)
     torch.testing.assert_close(vjp, near)

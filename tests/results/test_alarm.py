@@ -263,6 +263,32 @@ def test_an_alarm_of_a_large_pass_names_rules_and_tries_none(monkeypatch, output
     assert sorted(done) == ["backward"] * len(outputs) + ["trace"] * len(outputs)
 
 
+def test_an_alarm_of_many_steps_takes_no_walk(monkeypatch):
+    """A walk of one row through time takes as long as one of all: all rows note what an alarm has to say."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.inner = nn.GRU(2, 3, batch_first=True)
+
+        def forward(self, x):
+            return self.inner(x)[0][:, -1]
+
+    x = torch.randn(4, lrp_alarm.LONG, 2, generator=torch.Generator().manual_seed(0))
+    converter, texts = Converter(Last(), input_dim=x.shape[1:]), []
+    monkeypatch.setattr(lrp_alarm, "EXPLODED", 1e-3)
+    for noted, walks in ((lrp_alarm.Noted.of, 1), (lambda self, place: {}, 2)):
+        monkeypatch.setattr(lrp_alarm.Noted, "of", noted)
+        with monkeypatch.context() as patch:
+            done = passes(patch)
+            with pytest.warns(UserWarning, match="none was tried") as caught:
+                run_lrp(converter, x, rule_name="epsilon", output_idx=[2, 0], dtype="double", verbose=False)
+        assert (done.count("trace"), done.count("backward")) == (1, walks)
+        texts.append(str(caught[0].message))
+    assert texts[0] == texts[1]
+
+
 def test_what_a_walk_notes_is_what_a_walk_again_finds(monkeypatch):
     converter, x = Converter(net(torch.tanh, 3), input_dim=6), draw(1)
     texts = []
