@@ -69,12 +69,12 @@ class StepShares:
         return self._found[which, name]
 
     def _sum(self, products: Sequence[StepProduct]) -> StepShare:
-        befores = [None if it.before is None else self._cut(it.before) for it in products]
-        afters = [None if it.after is None else self._cut(it.after) for it in products]
+        before_all = [None if it.before is None else self._cut(it.before) for it in products]
+        after_all = [None if it.after is None else self._cut(it.after) for it in products]
 
         def share_one(upper: Tensor, place: int) -> Tensor:
             total: Tensor | None = None
-            for it, before, after in zip(products, befores, afters, strict=True):
+            for it, before, after in zip(products, before_all, after_all, strict=True):
                 piece = (upper if before is None else upper * before[place]) @ it.weight
                 piece = piece if after is None else piece * after[place]
                 total = piece if total is None else total + piece
