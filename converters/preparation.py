@@ -41,7 +41,7 @@ def mark_scalers(
     """Mark the scalers that a graph begins with: ``(x - mean) / std`` with numbers that were not learned.
 
     Each number belongs to a feature or a channel. A graph that begins with numbers for all features alone,
-    ``x / 255``, is left as it is.
+    ``x / 255``, is left as it is, and so is one that begins with factors alone, whose center is 0.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def mark_scalers(
     steps = [(layer["name"], layer["inputs"], layer["name"] in scalers) for layer in layers]
     for chain in preparation(default_keys("input", inputs), steps, outputs).values():
         found = [scalers[name] for name in chain]
-        kinds = [any(_of_features(layer, key) for layer in found) for key in ("factor", "shift")]
-        if all(kinds) if both else any(kinds) or any(layer["type"] == "BatchNorm" for layer in found):
+        factors, shifts = (any(_of_features(layer, key) for layer in found) for key in ("factor", "shift"))
+        if (shifts and (factors or not both)) or any(layer["type"] == "BatchNorm" for layer in found):
             for layer in found:
                 layer[MARK] = True
 

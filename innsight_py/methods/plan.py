@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from innsight_py.model.graph import Explained, Graph
 
@@ -37,6 +38,10 @@ class Plan(NamedTuple):
     steps: int
 
 
+#: The plans of each graph, by what they are asked for, as long as there is the graph.
+_KNOWN: WeakKeyDictionary[Graph, dict[tuple[tuple[int, ...], bool, int], Plan]] = WeakKeyDictionary()
+
+
 def plan_of(graph: Graph, layers: Sequence[int], ignore_last_act: bool, itemsize: int) -> Plan:
     """Return the plan of a graph, which never changes.
 
@@ -51,7 +56,7 @@ def plan_of(graph: Graph, layers: Sequence[int], ignore_last_act: bool, itemsize
     itemsize : int
         Bytes of a number.
     """
-    known: dict[tuple[tuple[int, ...], bool, int], Plan] = graph.__dict__.setdefault("_plans", {})
+    known = _KNOWN.setdefault(graph, {})
     key = (tuple(layers), ignore_last_act, itemsize)
     plan = known.get(key)
     if plan is None:
