@@ -11,8 +11,6 @@ from innsight_py.spec.keys import default_keys
 from innsight_py.spec.preparation import misplaced, preparation
 
 MARK = "preprocessing"
-#: What a scaler may be.
-_SCALERS = ("Scale", "BatchNorm")
 
 
 def keep_marks(layers: Sequence[dict[str, Any]], inputs: int, outputs: Sequence[str]) -> None:
@@ -54,9 +52,15 @@ def mark_scalers(
     learned : collection of str
         Names of layers with numbers that were learned.
     both : bool
-        Whether a scaler must have a factor and a shift of each feature, since it is not known what was learned.
+        Whether a scaler must have a factor and a shift of each feature, and be no `BatchNorm`, since it is not known
+        what was learned.
     """
-    scalers = {layer["name"]: layer for layer in layers if layer["name"] not in learned and _may_prepare(layer)}
+    kinds = ("Scale",) if both else ("Scale", "BatchNorm")
+    scalers = {
+        layer["name"]: layer
+        for layer in layers
+        if layer["type"] in kinds and layer["name"] not in learned and _may_prepare(layer)
+    }
     steps = [(layer["name"], layer["inputs"], layer["name"] in scalers) for layer in layers]
     for chain in preparation(default_keys("input", inputs), steps, outputs).values():
         found = [scalers[name] for name in chain]
@@ -67,9 +71,7 @@ def mark_scalers(
 
 
 def _may_prepare(layer: dict[str, Any]) -> bool:
-    """Tell whether a layer keeps all features apart, and none of them at one value."""
-    if layer["type"] not in _SCALERS:
-        return False
+    """Tell whether a scaler's numbers lie along one axis at most, and no feature gets one value alone."""
     numbers = [layer[key] for key in ("factor", "shift") if layer.get(key) is not None]
     factor = layer.get("factor")
     return all(sum(size > 1 for size in n.shape) <= 1 and bool(n.isfinite().all()) for n in numbers) and (

@@ -138,3 +138,19 @@ def test_a_shift_in_an_onnx_file_may_be_learned():
     centred.output[0] = "scaled"
     model.graph.node.remove(scaled)
     assert not Converter(model).model.preparation
+
+
+def test_a_batch_normalisation_in_an_onnx_file_may_be_learned():
+    """Behind a scaler, too: the scaler alone prepares."""
+    model = exported(Scaled("buffers", table()))
+    centred, scaled, dense = model.graph.node[:3]
+    norm = onnx.helper.make_node("BatchNormalization", ["scaled", "std", "mean", "mean", "std"], ["normal"])
+    dense.input[0] = "normal"
+    model.graph.node.insert(2, norm)
+    (chain,) = Converter(model).model.preparation.values()
+    assert len(chain) == 2
+    norm.input[0] = "x"
+    model.graph.node[2].CopyFrom(norm)
+    for unused in (centred, scaled):
+        model.graph.node.remove(unused)
+    assert not Converter(model).model.preparation
