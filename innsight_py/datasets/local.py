@@ -17,7 +17,7 @@ import torch
 
 from innsight_py._errors import see
 from innsight_py.datasets.arrow import require
-from innsight_py.datasets.job import Job, Receipt, Unit
+from innsight_py.datasets.job import Job, Reading, Receipt, Unit
 
 #: A part that has killed this many workers is given up.
 MOST_DEATHS = 3
@@ -43,10 +43,10 @@ def run_local(job: Job, units: Iterator[Unit], workers: int, gpus_per_worker: fl
 
 
 def _here(job: Job, units: Iterator[Unit]) -> Iterator[Receipt]:
-    """Explain in this process, while other threads read the part after, and count and write the part before."""
+    """Explain in this process, while other threads read the part after, and shape and write the part before."""
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as reader:
         writing: Future[Receipt] | None = None
-        readings = (reader.submit(job.with_rows, unit) for unit in units)
+        readings = (reader.submit(job.read, unit) for unit in units)
         # An iterator may be slow, or end with an error: what it has given is explained first.
         for reading in _ahead(readings) if job.source.again else readings:
             done = job.explain(reading.result())
@@ -57,9 +57,9 @@ def _here(job: Job, units: Iterator[Unit]) -> Iterator[Receipt]:
             yield writing.result()
 
 
-def _ahead(begun: Iterator[Future[Unit]]) -> Iterator[Future[Unit]]:
+def _ahead(begun: Iterator[Future[Reading]]) -> Iterator[Future[Reading]]:
     """Give what was begun one by one, when the next one is begun."""
-    before: Future[Unit] | None = None
+    before: Future[Reading] | None = None
     for one in begun:
         if before is not None:
             yield before

@@ -338,11 +338,11 @@ def test_rows_are_read_while_others_are_explained(source, tmp_path, plain, monke
     events, explain, read, begun = [], Job.explain, Fragments.read, threading.Event()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
-    def waits(self, unit):
-        if unit.start == 0 and self.source.again:
+    def waits(self, reading):
+        if reading.unit.start == 0 and self.source.again:
             assert begun.wait(60)
-        events.append(("explained", unit.start))
-        return explain(self, unit)
+        events.append(("explained", reading.unit.start))
+        return explain(self, reading)
 
     def tells(self, start, *rest):
         if start == CALL["rows_per_part"]:
