@@ -33,7 +33,7 @@ def run_local(job: Job, units: Iterator[Unit], workers: int, gpus_per_worker: fl
     """Do all units, here or in worker processes, and give a receipt for each in the order in which they are done."""
     if workers == 1:
         job, threads = replace(job, device="cuda" if gpus_per_worker else None), torch.get_num_threads()
-        if gpus_per_worker or threads == 1 or not job.explainer.takes_threads:
+        if gpus_per_worker or not job.explainer.takes_threads:
             yield from _here(job, units)
         else:
             yield from _in_threads(job, units, threads)
@@ -75,11 +75,14 @@ def _in_threads(job: Job, units: Iterator[Unit], threads: int) -> Iterator[Recei
     """
     count, stop, running = min(threads, MOST_PARTS), Event(), deque[Future[Receipt]]()
     job, pool, turns = replace(job, stop=stop), ThreadPoolExecutor(count + WAITING), Semaphore(count)
+    # One thread goes on to the next part while what it explained is written. Several have no time between them for
+    # that, but while the disk is waited for.
+    make = _explained_in_turn if count == 1 else _made_in_turn
     try:
         torch.set_num_threads(max(1, threads // count))
         with job.explainer.listening():
             for unit in units:
-                running.append(pool.submit(_in_turn, job, job.with_rows(unit), turns))
+                running.append(pool.submit(make, job, job.read(unit), turns))
                 if len(running) >= count + WAITING:
                     yield running.popleft().result()
             while running:
@@ -90,13 +93,20 @@ def _in_threads(job: Job, units: Iterator[Unit], threads: int) -> Iterator[Recei
         torch.set_num_threads(threads)
 
 
-def _in_turn(job: Job, unit: Unit, turns: Semaphore) -> Receipt:
+def _explained_in_turn(job: Job, reading: Reading, turns: Semaphore) -> Receipt:
+    """Explain a part when it is its turn, and write it while the next one is explained."""
+    with turns:
+        done = job.explain(reading)
+    return job.finish(done)
+
+
+def _made_in_turn(job: Job, reading: Reading, turns: Semaphore) -> Receipt:
     """Make a part when it is its turn, and let the next one begin while the disk is waited for."""
     with ExitStack() as stack:
         stack.enter_context(turns)
         waits = stack.pop_all().close
         stack.callback(waits)
-        return replace(job, folder=replace(job.folder, waits=waits)).do(unit)
+        return replace(job, folder=replace(job.folder, waits=waits)).finish(job.explain(reading))
 
 
 def _in_processes(job: Job, units: Iterator[Unit], workers: int, gpus_per_worker: float) -> Iterator[Receipt]:
