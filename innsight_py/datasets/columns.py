@@ -76,7 +76,7 @@ class Columns:
                 return self._pictures(column, names[0], port, wrong)
             return _lists(column, names[0], dim, wrong)
         small = all(str(table.schema.field(name).type) in ("float", "halffloat") for name in names)
-        # Columns are copied one by one and turned once: to turn each part of them in the method takes four times as long.
+        # Columns are copied one by one and turned once: the method would turn each piece of them several times.
         array, at = np.empty((len(names), len(table)), np.float32 if small else np.float64), 0
         for batch in table.select(list(names)).to_batches():
             for own, column, name in zip(array, batch.columns, names, strict=True):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from threading import Event
 from typing import Any
 
@@ -65,7 +64,7 @@ class Explained:
 
     unit: Unit
     rows: int
-    batches: Sequence[Attributed] = ()
+    batches: list[Attributed] = field(default_factory=list)
     again: Again | None = None
 
 
@@ -135,7 +134,8 @@ class Job:
             return Reading(unit, ())
         size = min(explainer.batch_size, unit.batch_size or explainer.batch_size)
         starts = range(0, len(unit.table), size)
-        return Reading(unit, [explainer.read(unit.table.slice(at, size), unit.start + at) for at in starts])
+        batches = [explainer.read(unit.table.slice(at, size), unit.start + at) for at in starts]
+        return Reading(replace(unit, table=None), batches)
 
     def explain(self, reading: Reading) -> Explained:
         """Call the method for the rows of one part."""
@@ -150,19 +150,18 @@ class Job:
             if self.stop is not None and self.stop.is_set():
                 raise Stopped
             done.append(explainer.attribute(batch))
-        return Explained(replace(unit, table=None), len(unit.table), done)
+        return Explained(unit, sum(len(batch) for batch in reading.batches), done)
 
     def finish(self, done: Explained) -> Receipt:
         """Bring what was explained into its form, count it, and write it."""
         import pyarrow as pa
 
-        explainer, counted, blocks = self.explainer, Statistics(self.explainer.form), list[Block]()
+        explainer, counted = self.explainer, Statistics(self.explainer.form)
         if done.again is not None:
             blocks, counts, rows = [done.again.block], done.again.counted, len(done.again.counted)
         else:
-            blocks, rows = [explainer.settle(batch) for batch in done.batches], done.rows
-            starts = accumulate((len(batch.rows) for batch in done.batches[:-1]), initial=done.unit.start)
-            counts = list(zip(starts, blocks, strict=True))
+            counts = list(self._settled(done))
+            blocks, rows = [block for _, block in counts], done.rows
         for first, block in counts:
             counted.add(block, first)
         if done.again is not None:
@@ -173,6 +172,14 @@ class Job:
         self.folder.write_part(pa.concat_tables(tables), part)
         error = errors[0] if errors else None
         return Receipt(part, rows, counted, explainer.warnings, explainer.batch_size, error)
+
+    def _settled(self, done: Explained) -> Iterator[tuple[int, Block]]:
+        """Give the lines of each batch and the number of its first row; what is settled is held no longer."""
+        first = done.unit.start
+        while done.batches:
+            batch = done.batches.pop(0)
+            yield first, self.explainer.settle(batch)
+            first += len(batch.rows)
 
     def _again(self, unit: Unit) -> Again:
         """Explain the rows of a part that went wrong; count only those that now go well."""
