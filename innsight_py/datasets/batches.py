@@ -363,6 +363,7 @@ def explain_batches(
     Examples
     --------
     >>> import pyarrow as pa
+    >>> from innsight_py import Converter, explain_batches
     >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -3.0]]}]}
     >>> table = pa.table({"id": ["a"], "age": [1.0], "dose": [2.0]})
     >>> explainer = explain_batches(Converter(model), table.schema, method="deeplift", id_column="id")

@@ -21,9 +21,9 @@ from innsight_py.datasets.job import Job, Reading, Receipt, Unit
 
 #: A part that has killed this many workers is given up.
 MOST_DEATHS = 3
-#: So many parts are made at once by the threads of one process, and so many are in memory, read, made or written.
+#: The most parts that the threads of one process make at once, and the most that are in memory: read, made or written.
 MOST_PARTS, MOST_HELD = 3, 4
-#: So many more than are made wait for their turn or for the disk.
+#: Parts beyond those being made, which wait for their turn or for the disk.
 WAITING = 2
 #: Bytes of a block whose end makes the C library keep memory, twice as much in each thread.
 LESSON = 8 * 2**20
