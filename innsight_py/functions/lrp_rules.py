@@ -72,7 +72,7 @@ class Epsilon(Weighted):
     Parameters
     ----------
     epsilon : float
-        What is added to the size of a preactivation, in its units.
+        What is added to the size of a preactivation, in its units; at least 0.
     %(shares)s
 
     Examples
@@ -88,7 +88,7 @@ class Epsilon(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        read_parameter(self, "epsilon")
+        read_parameter(self, "epsilon", at_least=0.0)
 
     @property
     def loss(self) -> str | None:

@@ -101,7 +101,13 @@ def _entry(rule: Any, where: str, known: tuple[str, ...], param: float | None = 
 def _named(name: str, param: float | None) -> Rule:
     """Return the rule with a name; a parameter is not used by rules without one, as in R."""
     kind = RULES[name]
-    return kind(param) if param is not None and kind.parameters() else kind()  # type: ignore[call-arg]
+    if param is None or not kind.parameters():
+        return kind()
+    try:
+        return kind(param)  # type: ignore[call-arg]
+    except ValueError as error:
+        expected = str(error).partition(": ")[2]
+        raise ValueError(f"Argument 'rule_param': for the rule '{name}' {expected}") from None
 
 
 def read_params(value: Any) -> float | dict[str, float] | None:
