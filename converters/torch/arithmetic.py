@@ -121,9 +121,7 @@ def _bilinear(write: Writer, call: Operator) -> Value | None:
     rows = weight.transpose(1, 2).reshape(nodes * second, first)
     by_entry = write.layer("Dense", [with_axes(write, x)], (*x.shape[:-1], nodes * second), weight=rows)
     lead = call.shape[:-1]
-    products = write.multiply(
-        write.reshape(by_entry, (*lead, nodes, second)), write.reshape(y, (*lead, 1, second))
-    )
+    products = write.multiply(write.reshape(by_entry, (*lead, nodes, second)), write.reshape(y, (*lead, 1, second)))
     total = write.reduce(products, "sum", [-1], False)
     return total if bias is None else write.scale(total, None, bias)
 

@@ -264,6 +264,4 @@ def _rrelu(write: Writer, call: Operator) -> Value:
     """Write a leaky ReLU with the mean of the slopes, which it is at prediction time."""
     if call["training"]:
         raise refuse(call, "it is random even at prediction time")
-    return write.activation(
-        call["self"], "leaky_relu", call.merges, negative_slope=(call["lower"] + call["upper"]) / 2
-    )
+    return write.activation(call["self"], "leaky_relu", call.merges, negative_slope=(call["lower"] + call["upper"]) / 2)

@@ -21,7 +21,7 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 DIFFERENCES = 1e-4
 #: How far apart the points of a difference are, relative to the size of the row.
 STEP = 1e-6
-#: What is said of an original that has no single answer.
+#: The message about an original that has no single answer.
 DIFFERS_EACH_TIME = (
     "the original itself answers differently each time, because it draws random numbers or remembers what it was asked "
     "before (a buffer that 'forward' changes, for example). Such a model has no single explanation."

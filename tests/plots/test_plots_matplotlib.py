@@ -326,6 +326,19 @@ def test_info():
     assert f"Sum {sum(float(x[0, ..., 0].sum()) for x in result.result[0]):.4g}" in written[0]
 
 
+@pytest.mark.parametrize("orientation", ["vertical", "horizontal"])
+def test_long_names_of_nodes_stay_within_their_strips(orientation):
+    names = ["a class whose name is much longer than its panel is wide, as happens", "short", "c"]
+    model = {"input_dim": [3], "layers": [{"type": "Dense", "weight": np.eye(3).tolist()}]}
+    result = run_grad(Converter(model, output_names=names), np.ones((1, 3)))
+    display = result.plot(orientation=orientation)
+    renderer = render(display)
+    for ax in display.axes.flat:
+        strip, text = (artist.get_window_extent(renderer) for artist in find(ax, "strip")[:2])
+        assert strip.x0 <= text.x0 < text.x1 <= strip.x1
+    assert "short" in strips(display)
+
+
 def test_the_strip_of_a_group_spans_its_inputs():
     converter = mixed()
     result = run_grad(converter, batch(converter, 2), output_idx=[[0, 2], None, None])
