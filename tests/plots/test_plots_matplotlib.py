@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from result_models import IMAGE, METHODS, SIGNAL, TABLE, batch, mixed, single
 
-from innsight_py import ConnectionWeights, run_cw, run_deeplift, run_grad
+from innsight_py import ConnectionWeights, Converter, run_cw, run_deeplift, run_grad
 from innsight_py.plots.matplotlib import Display
 from innsight_py.plots.panels import Bars, Boxes, Empty, Image
 
