@@ -331,7 +331,7 @@ def test_long_names_of_nodes_stay_within_their_strips(orientation):
     names = ["a class whose name is much longer than its panel is wide, as happens", "short", "c"]
     model = {"input_dim": [3], "layers": [{"type": "Dense", "weight": np.eye(3).tolist()}]}
     result = run_grad(Converter(model, output_names=names), np.ones((1, 3)))
-    display = result.plot(orientation=orientation)
+    display = result.plot(output_idx=[0, 1, 2], orientation=orientation)
     renderer = render(display)
     for ax in display.axes.flat:
         strip, text = (artist.get_window_extent(renderer) for artist in find(ax, "strip")[:2])
