@@ -144,8 +144,8 @@ class IntegratedGradient(GradientBased):
             if goal is None or rest is None or missing is None or relative is None:
                 continue
             worst = relative.abs().nan_to_num(nan=0.0).argmax()
-            jump, gap = ((goal - rest).flatten()[worst], missing.flatten()[worst])
-            if float(relative.flatten()[worst].abs()) > STEPS_TOLERANCE and abs(float(jump)) > abs(float(gap)) / 2:
+            jump, whole, gap = (abs(float(x.flatten()[worst])) for x in (goal - rest, goal, missing))
+            if float(relative.flatten()[worst].abs()) > STEPS_TOLERANCE and jump > min(whole, gap) / 2:
                 return True
         return False
 

@@ -282,7 +282,7 @@ def draw_legend(figure: Any, reference: str, outside: bool) -> None:
 
 
 #: Inches that a letter of a strip takes. Texts that are too long for their strip lose their middle.
-STRIP_LETTER = 0.07
+STRIP_LETTER = 0.075
 #: The largest number of letters of a strip at a side.
 LONGEST_STRIP = 100
 

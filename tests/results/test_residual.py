@@ -382,6 +382,8 @@ def test_a_jump_at_the_reference_is_no_matter_of_steps(dtype):
     assert result.residual.steps is None
     other = IntegratedGradient(converter, x, n=500, x_ref=x[:1] + 0.5, dtype=dtype)
     assert not any("jumps" in reason for reason in other.residual.reasons)
+    with pytest.warns(UserWarning, match="the output jumps at the reference"):  # R's points there include the reference
+        torch_intgrad(Direction(), x, dtype=dtype)
 
 
 def test_what_is_only_steep_is_a_matter_of_steps():
