@@ -36,6 +36,11 @@ class Part:
     name: str
     of: Callable[[Tensor], Tensor]
 
+    @cached_property
+    def of_weight(self) -> str:
+        """The key under which a record keeps this part of the weights."""
+        return f"weight {self.name}"
+
 
 WHOLE = Part("whole", lambda t: t)
 ABOVE = Part("above", lambda t: t.clamp(min=0))
@@ -99,16 +104,15 @@ class Table(NamedTuple):
 
 
 class OneSide(NamedTuple):
-    """A side of a rule's table: the name that a record keeps its shares by, its denominator, and its terms."""
+    """A side of a rule's table: the name that a record keeps its shares by, its denominator, and its terms.
+
+    `is_plain` tells whether the terms are those of the preactivation.
+    """
 
     key: str
     side: Side
     terms: tuple[Term, ...]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the terms are those of the preactivation."""
-        return len(self.terms) == 1 and self.terms[0].input is WHOLE and self.terms[0].weight is WHOLE
+    is_plain: bool
 
 
 class Pulls(NamedTuple):
@@ -242,7 +246,12 @@ class Shares(Rule):
         table = self.table()
         parts = dict.fromkeys(term.input for term in table.terms)
         sides = [
-            OneSide(f"{self.key} {i}", side._replace(bias=None) if self.bias == "zero" else side, table.of_side(i))
+            OneSide(
+                f"{self.key} {i}",
+                side._replace(bias=None) if self.bias == "zero" else side,
+                table.of_side(i),
+                [(term.input, term.weight) for term in table.of_side(i)] == [(WHOLE, WHOLE)],
+            )
             for i, side in enumerate(table.sides)
         ]
         return Pulls(

@@ -119,15 +119,15 @@ class Linear(Layer):
         sides, parts = rule.pulls
         sent: list[Tensor | None] = []
         for one in sides:
-            share = at.once(one.key, lambda one=one: self._share(at, rule, one))  # type: ignore[misc]
+            share = at.once(one.key, self._share, at, rule, one)
             own = rule.stabilizer is None and share is not at.preactivation
             sent.append(None if share is None else _sent(r, share, one.side, at.is_last and own))
         relevance: Tensor | None = None
         for part, terms in parts:
             x = self._input_part(part, at)
-            pulled = None if x is None else self._pulled(terms, sent, at)
             if x is None:
                 continue
+            pulled = self._pulled(terms, sent, at)
             if relevance is None:
                 relevance = pulled if pulled is None or part is ONES else self._times(pulled, x)
             elif pulled is None:
@@ -208,11 +208,11 @@ class Linear(Layer):
         if part is WHOLE:
             return x
         if part is ABOVE or part is BELOW:
-            return at.once("signed input", lambda: _signed_input(x))[0 if part is ABOVE else 1]
+            return at.once("signed input", _signed_input, x)[0 if part is ABOVE else 1]
         return part.of(x[:1] if part is ONES else x)
 
     def _weight_part(self, part: Part, at: Record) -> Tensor | None:
-        return at.once(f"weight {part.name}", lambda: self.weight_part(part))
+        return at.once(part.of_weight, self.weight_part, part)
 
     def _pulled(self, terms: Sequence[Term], sent: Sequence[Tensor | None], at: Record) -> Tensor | None:
         """Pull what is sent through parts of the weights; None where nothing comes."""

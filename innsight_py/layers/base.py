@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from innsight_py.functions.layout import fold, unfold
 from innsight_py.functions.lrp import RULES, Rule
 from innsight_py.functions.lrp_weightless import Gradient
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -106,11 +107,11 @@ class Record:
                 value.forget()
         self._partner, self._kept_with_partner = None, None
 
-    def once(self, key: str, compute: Callable[[], T]) -> T:
+    def once(self, key: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
         kept = self._kept
         if key not in kept:
-            kept[key] = compute()
+            kept[key] = compute(*args, **kwargs)
         return kept[key]  # type: ignore[return-value]
 
     def once_with(self, ref: Record, key: str, compute: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ import torch
 from pydantic import PlainValidator
 from torch import Tensor
 
-from innsight_py._checks import WrongTypeError, warn
+from innsight_py._checks import Plainly, WrongTypeError, warn
 from innsight_py._errors import see
 from innsight_py.explanation import Explanation
 from innsight_py.functions.elementwise import are_finite
@@ -20,6 +20,7 @@ from innsight_py.inputs.nodes import as_nodes
 from innsight_py.inputs.references import fill_in, leaves_out, warn_of_far_default
 from innsight_py.inputs.selection import select_ports
 from innsight_py.methods.tokens import check_tokens, token_references
+from innsight_py.model.converter import Converter
 from innsight_py.model.explainable import DTYPES, Explainable
 from innsight_py.model.graph import Graph
 from innsight_py.model.part import Part
@@ -38,7 +39,7 @@ def _explainable(value: object) -> object:
 
 
 #: What the gradient methods take: a converter, or a module as it is (see `innsight_py.model.module`).
-AnyConverter = Annotated[Explainable, PlainValidator(_explainable)]
+AnyConverter = Annotated[Explainable, PlainValidator(_explainable), Plainly(Converter)]
 
 
 class Asked(Explanation):
