@@ -38,8 +38,13 @@ class Part:
 
     @cached_property
     def of_weight(self) -> str:
-        """The key under which a record keeps this part of the weights."""
+        """The name of this part of weights."""
         return f"weight {self.name}"
+
+    @cached_property
+    def of_bias(self) -> str:
+        """The name of this part of a bias."""
+        return f"bias {self.name}"
 
 
 WHOLE = Part("whole", lambda t: t)
@@ -190,7 +195,12 @@ class Rule:
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}  # what is cached has functions in it
 
-    @property
+    @cached_property
+    def may_change(self) -> bool:
+        """Whether a parameter is an array or a function, which may be another one the next time."""
+        return any(isinstance(getattr(self, f.name), Tensor) or callable(getattr(self, f.name)) for f in fields(self))
+
+    @cached_property
     def loss(self) -> str | None:
         """Why relevance is lost where there is no bias; None where the rule hands on all."""
         return None if self.keeps_all else f"the rule {self.name} does not hand on all relevance"
@@ -260,6 +270,8 @@ class Shares(Rule):
 
     def stabilize(self, z: Tensor, side: Side) -> Tensor:
         """Return the denominators of a side, stabilised."""
+        if self.stabilizer is None:
+            return away_from_zero(z, stabilizer(z.dtype) if side.epsilon is None else side.epsilon, side.sign)
         return stabilized(z, self.stabilizer, side.sign, side.epsilon)
 
 

@@ -10,9 +10,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.functions.activations import Activation
 from innsight_py.functions.layout import empty_like, fold, unfold
-from innsight_py.functions.lrp import Part
+from innsight_py.functions.lrp import WHOLE, Part
 from innsight_py.layers.affine import Affine
 from innsight_py.layers.base import Record
+from innsight_py.layers.known_parts import Parts, parts_of
 
 
 class _Weighted(Affine):
@@ -48,10 +49,18 @@ class _Weighted(Affine):
             g = self.through_activation(g, at)
         return [self.transpose(g, self._buffers["weight"])]
 
+    def known_parts(self) -> Parts:
+        own = self._buffers
+        if type(own) is not dict:  # in half precision, and cast each time
+            return {}
+        weight = own["weight"]
+        assert weight is not None
+        return parts_of(self, weight, own["bias"])
+
     def weight_part(self, part: Part) -> Tensor | None:
         weight = self._buffers["weight"]
         assert weight is not None
-        return part.of(weight)
+        return weight if part is WHOLE else part.of(weight)
 
     def bias_part(self, part: Part) -> Tensor | None:
         bias = self._buffers["bias"]

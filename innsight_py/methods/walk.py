@@ -179,10 +179,10 @@ class Walk:
             each input.
         """
         together = max(1, self._cache_bytes // (batch * self.plan.widest_bytes))
-        counts = ((i, self.selection.count(i)) for i in self.what)
         chunks = [
             (i, slice(first, min(first + together, count)))
-            for i, count in counts
+            for i in self.what
+            for count in (self.selection.count(i),)
             for first in range(0, count, together)
         ]
         for number, (i, chunk) in enumerate(chunks, 1):
