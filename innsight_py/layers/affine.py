@@ -20,7 +20,6 @@ from innsight_py.functions.lrp import (
     Rule,
     Shares,
     Side,
-    Term,
     Weighted,
 )
 from innsight_py.functions.lrp_rules import Simple
@@ -121,19 +120,8 @@ class Linear(Layer):
         No part is got by subtraction: a share can be as large as 1/stabilizer, and would drown the rest.
         """
         # Calls of functions take as long as what they do to small layers: hence some lines that are there twice.
-        (sides, parts), kept, own = rule.pulls, at.kept, at.once(PARTS, self.known_parts)
-        over = at.is_last and rule.stabilizer is None
-        sent: list[Tensor | None] = []
-        for one in sides:
-            if one.key not in kept:
-                kept[one.key] = self._share(at, rule, one)
-            share = kept[one.key]
-            if share is None:
-                sent.append(None)
-            elif over and share is not at.preactivation:
-                sent.append(_sent_over(r, share, one.side))
-            else:
-                sent.append(r / share if one.side.factor is None else share * r)
+        (sides, parts), own = rule.pulls, at.once(PARTS, self.known_parts)
+        sent = self._sent(r, at, rule)
         relevance: Tensor | None = None
         for part, terms in parts:
             x = at.inputs[0] if part is WHOLE else self._input_part(part, at)
@@ -157,6 +145,22 @@ class Linear(Layer):
                 relevance = self._with_bias(relevance, upper, one.side, at)
         return r.new_zeros((*r.shape[:2], *self.input_dims[0])) if relevance is None else relevance
 
+    def _sent(self, r: Tensor, at: Record, rule: Shares) -> list[Tensor | None]:
+        """Return what each side hands on."""
+        kept, over = at.kept, at.is_last and rule.stabilizer is None
+        sent: list[Tensor | None] = []
+        for one in rule.pulls.sides:
+            if one.key not in kept:
+                kept[one.key] = self._share(at, rule, one)
+            share = kept[one.key]
+            if share is None:
+                sent.append(None)
+            elif over and share is not at.preactivation:
+                sent.append(_sent_over(r, share, one.side))
+            else:
+                sent.append(r / share if one.side.factor is None else share * r)
+        return sent
+
     def _times(self, product: Tensor, x: Tensor) -> Tensor:
         """Multiply a product with the input, in its own memory where that is nobody else's."""
         if self.owns_products and product.shape[1:] == x.shape and product.dtype == x.dtype:
@@ -178,9 +182,7 @@ class Linear(Layer):
         found: list[StepProduct] = []
         for part in dict.fromkeys(term.input for term in table.terms):
             terms = [
-                t
-                for t in table.terms
-                if t.input == part and t.weight not in self.lacking and sent[t.side] is not None
+                t for t in table.terms if t.input == part and t.weight not in self.lacking and sent[t.side] is not None
             ]
             x = self._input_part(part, at)
             if part is ONES or (x is not None and not terms):

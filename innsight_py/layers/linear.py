@@ -46,7 +46,7 @@ class _Weighted(Affine):
 
     def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor | None]:
         if not (skip_activation or self.activation.is_linear):
-            g = self.through_activation(g, at)
+            g = self.activation.vjp(g, at, self._derivative)
         return [self.transpose(g, self._buffers["weight"])]
 
     def known_parts(self) -> Parts:
@@ -73,13 +73,9 @@ class Dense(_Weighted):
     r_class = "Dense_Layer"
     family = "dense"
 
-    def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        assert weight is not None
-        return F.linear(x, weight, bias)
-
-    def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
-        assert weight is not None
-        return g @ weight
+    # Torch's own functions as they are: a call more takes as long as an operation on a small layer.
+    apply_weight = staticmethod(F.linear)  # type: ignore[assignment]
+    transpose = staticmethod(torch.matmul)  # type: ignore[assignment]
 
     def broadcast_bias(self, bias: Tensor) -> Tensor:
         return bias

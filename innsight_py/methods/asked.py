@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import PlainValidator
@@ -110,11 +110,12 @@ class Asked(Explanation):
         self.verbose = verbose
         self.dtype: Literal["float", "double"] = dtype
         self.batch_size = batch_size
-        selection = select_ports(output_idx, output_label, target, converter.outputs)
+        outputs = converter.outputs
+        selection = select_ports(output_idx, output_label, target, outputs)
         self._selection = selection
         self.output_idx = [
             None if nodes is None else as_nodes(nodes, port.dim)
-            for nodes, port in zip(selection.idx, converter.outputs, strict=True)
+            for nodes, port in zip(selection.idx, outputs, strict=True)
         ]
         self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
         self.targets = [None if one is None else one.name for one in selection.targets]
@@ -170,7 +171,9 @@ class Asked(Explanation):
 
     def _found_model(self) -> Graph:
         """Return the graph that the converter has for this method."""
-        return cast(Explainable, self._converter).model_in(self.dtype)
+        converter: Any = self._converter
+        model: Graph = converter.model_in(self.dtype)
+        return model
 
     @property
     def _base(self) -> Graph:
@@ -195,7 +198,7 @@ class Asked(Explanation):
     @property
     def _fixed(self) -> frozenset[int]:
         """Numbers of the inputs that come with each row and are not explained."""
-        return frozenset(j for j, port in enumerate(self._converter.inputs) if port.kind == "fixed")
+        return frozenset([j for j, port in enumerate(self._converter.inputs) if port.kind == "fixed"])
 
     def _read(self, data: Any, argument: str) -> list[Tensor]:
         """Read data in the user's layout."""

@@ -105,7 +105,8 @@ class InterpretingMethod(Asked):
     def _take(self, inputs: Sequence[Tensor], rows: slice, graph: Graph | None = None) -> list[Tensor]:
         """Take some rows of all inputs, laid out in memory as the model is quickest with them."""
         graph = self._model if graph is None else graph
-        return graph.lay_out([cut(x, rows) for x in inputs])
+        is_all = rows.start == 0 and rows.stop == inputs[0].shape[0]
+        return graph.lay_out(inputs if is_all else [cut(x, rows) for x in inputs])
 
     def _take_reference(self, reference: Sequence[Tensor], rows: slice, graph: Graph) -> list[Tensor]:
         """Take the references of some rows: the only one, where it is the same for all."""
@@ -113,7 +114,6 @@ class InterpretingMethod(Asked):
 
     def _finish(self, walk: Walked) -> None:
         """Take over what a walk found; buffers ``(K, B, *dims)`` get shape and layout of results, ``(B, *dims, K)``."""
-
         first, buffers = self.channels_first, walk.buffers
         if self._embeds and self.layer is None:
             buffers = self._by_inputs(buffers)

@@ -52,7 +52,7 @@ def exploded(attributions: Attributions) -> Place | None:
         if not relevances:
             continue
         explained = largest_magnitude(goal)
-        if math.isfinite(explained) and all([largest_magnitude(x) <= EXPLODED * explained for x in relevances]):
+        if math.isfinite(explained) and all(largest_magnitude(x) <= EXPLODED * explained for x in relevances):
             continue
         explained = float(goal.abs().nan_to_num(0.0, 0.0).max())
         largest = torch.stack([_magnitudes(x) for x in relevances]).amax(0)
