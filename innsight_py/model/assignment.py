@@ -98,8 +98,8 @@ def assigned_once(graph: Graph, chosen: Chosen, winner_takes_all: bool, channels
     if isinstance(chosen, Rule):
         pairs, may_change = chosen, chosen.may_change
     else:
-        pairs = tuple(map(tuple, chosen if isinstance(chosen, list) else chosen.items()))
-        may_change = any(rule.may_change for _, rule in pairs)
+        listed = chosen if isinstance(chosen, list) else list(chosen.items())
+        pairs, may_change = tuple(map(tuple, listed)), any(rule.may_change for _, rule in listed)
     if may_change:
         return assign(graph, chosen, winner_takes_all, channels_first)
     key = (type(chosen), pairs, winner_takes_all, channels_first)
