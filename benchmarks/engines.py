@@ -108,7 +108,7 @@ def captum(  # noqa: C901
 
         def explain(k: int) -> Tensor:
             for module in model.modules():  # rules are forgotten after each call
-                if isinstance(module, nn.Flatten):
+                if isinstance(module, nn.Flatten | nn.Identity):
                     module.rule = IdentityRule()
                 elif isinstance(module, nn.Linear | nn.Conv2d | nn.MaxPool2d):
                     module.rule = EpsilonRule(epsilon=1e-4)

@@ -6,7 +6,7 @@ by the time of all processor threads: what else runs on the machine makes that l
 the wall. The peak of memory is counted from torch's own allocations, so it is the same on every machine; weights are
 not in it.
 
-All cells take about a quarter of an hour with ``--rounds 1``, and each is written as soon as it is measured.
+All cells take about ten minutes with ``--rounds 1``, and each is written as soon as it is measured.
 ``--resume`` measures only those that this machine has not measured with this code. ``--minutes 8`` measures what fits:
 one output comes before ten, and cells that are left out stay as they were.
 """
