@@ -157,7 +157,10 @@ def main() -> None:
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:
-        found = images(chosen.images, folder) if chosen.images else table(chosen.rows, chosen.workers, chosen.hidden, folder)
+        if chosen.images:
+            found = images(chosen.images, folder)
+        else:
+            found = table(chosen.rows, chosen.workers, chosen.hidden, folder)
     finally:
         shutil.rmtree(folder)
     facts = {name: round(value, 3) for name, value in found.items()}
