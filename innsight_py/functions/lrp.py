@@ -121,10 +121,11 @@ class OneSide(NamedTuple):
 
 
 class Pulls(NamedTuple):
-    """The table of a rule: its sides, and its terms by the part of the input."""
+    """The table of a rule: its sides, its terms by the part of the input, and whether these take W as it is."""
 
     sides: tuple[OneSide, ...]
     parts: tuple[tuple[Part, tuple[Term, ...]], ...]
+    is_whole: bool
 
 
 def stabilized(z: Tensor, by: Stabilizer, sign: int = 1, epsilon: float | None = None) -> Tensor:
@@ -265,7 +266,9 @@ class Shares(Rule):
             for i, side in enumerate(table.sides)
         ]
         return Pulls(
-            tuple(sides), tuple((part, tuple(term for term in table.terms if term.input is part)) for part in parts)
+            tuple(sides),
+            tuple((part, tuple(term for term in table.terms if term.input is part)) for part in parts),
+            all(term.weight is WHOLE for term in table.terms),
         )
 
     def stabilize(self, z: Tensor, side: Side) -> Tensor:

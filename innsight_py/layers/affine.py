@@ -120,7 +120,8 @@ class Linear(Layer):
         No part is got by subtraction: a share can be as large as 1/stabilizer, and would drown the rest.
         """
         # Calls of functions take as long as what they do to small layers: hence some lines that are there twice.
-        (sides, parts), own = rule.pulls, at.once(PARTS, self.known_parts)
+        sides, parts, is_whole = rule.pulls
+        own: Parts = {} if is_whole else at.once(PARTS, self.known_parts)
         sent = self._sent(r, at, rule)
         relevance: Tensor | None = None
         for part, terms in parts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 #: Parts of a layer by their names.
@@ -20,7 +21,6 @@ SMALL, MOST, FEW = 2**15, 64, 8
 class _Known(NamedTuple):
     weight: Tensor
     bias: Tensor | None
-    versions: tuple[int, int]
     parts: Parts
 
 
@@ -30,15 +30,20 @@ _KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
 def parts_of(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Parts:
     """Return what is known of a layer's parts; nothing if its weights are large, or others than they were.
 
-    What is entered stays as long as the weights are not changed. Large ones get a new dict each time.
+    Weights are compared number by number with copies of them, since counters of changes miss those through `.data`.
+    Large ones get a new dict each time.
     """
     if weight.numel() > SMALL or weight.is_inference():
         return {}
-    versions = weight._version, 0 if bias is None else bias._version
     known = _KNOWN.get(layer)
-    same = known is not None and known.weight is weight and known.bias is bias and known.versions == versions
-    if known is None or not same or len(known.parts) > FEW:
+    if known is None or not _same(known.weight, weight) or not _same(known.bias, bias) or len(known.parts) > FEW:
         if len(_KNOWN) >= MOST:
             _KNOWN.clear()
-        known = _KNOWN[layer] = _Known(weight, bias, versions, {})
+        known = _KNOWN[layer] = _Known(weight.clone(), None if bias is None else bias.clone(), {})
     return known.parts
+
+
+def _same(known: Tensor | None, now: Tensor | None) -> bool:
+    if known is None or now is None:
+        return known is now
+    return known.dtype == now.dtype and known.device == now.device and torch.equal(known, now)

@@ -167,7 +167,11 @@ def test_parts_of_weights_are_made_once(converter):
     assert np.array_equal(run_lrp(own, X, rule_name="alpha_beta").get_result(), found)
     assert all(known.parts is some for known, some in zip(known_parts(own), parts, strict=True))
     layer = own.model.layer(own.model.nodes[0].name)
-    changes = [lambda: layer.weight.neg_(), lambda: layer.bias.neg_(), lambda: setattr(layer, "weight", -layer.weight)]
+    changes = [
+        lambda: layer.weight.neg_(), lambda: layer.bias.neg_(), lambda: setattr(layer, "weight", -layer.weight),
+        lambda: layer.weight.data.neg_(), lambda: layer.bias.data.neg_(), lambda: layer.weight.numpy().__imul__(-1),
+        lambda: setattr(layer.weight, "data", -layer.weight),
+    ]  # fmt: skip
     for change in changes:
         change()
         changed = run_lrp(own, X, rule_name="alpha_beta").get_result()
