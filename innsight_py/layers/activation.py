@@ -9,6 +9,7 @@ from torch import Tensor
 
 from innsight_py.functions import activations
 from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor
+from innsight_py.functions.elementwise import all_finite
 from innsight_py.functions.lrp import Rule
 from innsight_py.functions.lrp_weightless import Block, Gradient, Pass, Taylor
 from innsight_py.functions.stabilizers import fill_zeros
@@ -149,7 +150,7 @@ def taylor_terms(layer: Layer, r: Tensor, at: Record) -> Tensor:
         pulled = r - s * r.sum(axis if axis < 0 else axis - s.dim(), keepdim=True)
     else:
         pulled = layer.through_activation(r / at.once("filled", lambda: fill_zeros(s)), at)
-    return pulled * at.once("finite", lambda: z.masked_fill(z.isinf(), 0.0))
+    return pulled * at.once("finite", lambda: z if all_finite(z) else z.masked_fill(z.isinf(), 0.0))
 
 
 def through_softmax(m: Tensor, weight: Tensor, slopes: Tensor | None, axis: int) -> Tensor:

@@ -286,7 +286,7 @@ class Standardize(Layer):
             raise self._unsupported("LRP")
         if not isinstance(rule, Simple | Epsilon):
             raise self.refusal(rule)
-        _, s, *_ = at.once("parts", lambda: self._parts(at.inputs[0]))
+        s = at.once("scale", lambda: self._parts(at.inputs[0])[1])
         shares = at.once(f"{rule.key} 0", lambda: rule.stabilize(at.output, rule.table().sides[0]))
         blocks = self._blocks(r / shares) * s
         if self.center:

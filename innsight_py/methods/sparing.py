@@ -17,6 +17,16 @@ from innsight_py.model.graph import Explained, Seen, Step, Trace
 Later = Callable[[str, Layer], Needs]
 
 
+def for_outputs(ends: AbstractSet[str]) -> Seen:
+    """Let a pass that nobody walks back keep what is explained alone."""
+
+    def seen(name: str, layer: Layer, record: Record) -> None:
+        if name not in ends:
+            record.release()
+
+    return seen
+
+
 def for_gradients(ends: AbstractSet[str]) -> Seen:
     """Let a pass keep what gradients look at; all of the layers that are explained, `ends`."""
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from innsight_py.functions.layout import empty_like
 from innsight_py.inputs.selection import Selection
+from innsight_py.methods import sparing
 from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.plan import plan_of
 from innsight_py.methods.sparing import Later, forgetting, keeping
@@ -275,7 +276,11 @@ class Walk:
     def observe_all(self, inputs: Sequence[Tensor]) -> None:
         """Run the model over all rows only to note predictions and explained values."""
         for rows in self.row_chunks(self.rows):
-            self.observe(self.model.trace([x[rows] for x in inputs]), rows)
+            self.observe(self._seen_from([x[rows] for x in inputs]), rows)
+
+    def _seen_from(self, inputs: list[Tensor]) -> Trace:
+        """Run the model only to see what comes out of it."""
+        return self.model.trace(inputs, seen=sparing.for_outputs(self.ends) if self.is_large(len(inputs[0])) else None)
 
     def predictions(self) -> list[Tensor | None]:
         """Return the predictions noted, ``(B, K)`` for each selected output layer."""
@@ -310,7 +315,7 @@ class Walk:
         rows = max(x.shape[0] for x in inputs)
         parts: dict[int, list[Tensor]] = {i: [] for i in self.what}
         for chunk in self.row_chunks(rows):
-            trace = self.model.trace([x.expand(rows, *x.shape[1:])[chunk] for x in inputs])
+            trace = self._seen_from([x.expand(rows, *x.shape[1:])[chunk] for x in inputs])
             for i, what in self.what.items():
                 parts[i].append(trace.explained(what))
         return {i: torch.cat(part) for i, part in parts.items()}
@@ -320,7 +325,7 @@ class Walk:
         rows = inputs[0].shape[0]
         sums: dict[int, Tensor] = {}
         for chunk in self.row_chunks(rows):
-            trace = self.model.trace([x[chunk] for x in inputs])
+            trace = self._seen_from([x[chunk] for x in inputs])
             for i, what in self.what.items():
                 part = trace.explained(what).sum(0)
                 sums[i] = sums[i] + part if i in sums else part
