@@ -35,6 +35,10 @@ class Activation(Layer):
         return (Pass, Gradient, Block) if self.activation.is_elementwise else (Gradient, Taylor, Block)
 
     @property
+    def is_light(self) -> bool:
+        return True
+
+    @property
     def kind(self) -> str:
         return self.activation.name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -108,6 +109,14 @@ class Linear(Layer):
             return f"the stabilizer of the rule {rule.name} keeps a part of the relevance"
         bias = self.bias_part(WHOLE) if any(side.bias for side in rule.table().sides) else None
         return BIASES if rule.bias == "keep" and bias is not None and bool(bias.any()) else None
+
+    def lrp_shares(self, rule: Rule) -> int:
+        """How many numbers `lrp` keeps of one row between walks, parts of the weights among them."""
+        if not isinstance(rule, Shares):
+            return 0
+        weight, pulls = self._buffers.get("weight"), rule.pulls
+        parts = {term.weight for _, terms in pulls.parts for term in terms} - {WHOLE}
+        return len(pulls.sides) * math.prod(self.output_dim) + (0 if weight is None else len(parts) * weight.numel())
 
     # -- the core of LRP ----------------------------------------------------------------------------------------
 

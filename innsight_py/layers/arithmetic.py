@@ -187,6 +187,10 @@ class Multiply(Product):
         left, right = (align(x, max(y.dim() for y in inputs)) for x in inputs)
         return left * right
 
+    @property
+    def is_light(self) -> bool:
+        return True
+
     def _pull(self, g: Tensor, other: Tensor, dim: tuple[int, ...]) -> Tensor:
         return sum_to(g * align(other, g.dim() - 1), dim)
 
@@ -217,6 +221,11 @@ class MatMul(Product):
             raise ValueError("a matrix product needs instances with two axes")
         rank = max(left.dim(), right.dim())
         return align(left, rank) @ align(right, rank)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether the output takes more room than the factors: the scores of attention over many tokens."""
+        return math.prod(self.output_dim) >= sum(math.prod(dim) for dim in self.input_dims)
 
     def pull_left(self, g: Tensor, right: Tensor) -> Tensor:
         return sum_to(g @ align(right, g.dim() - 1).transpose(-1, -2), self.input_dims[0])

@@ -8,7 +8,7 @@ first, ``(K, B, *dims)``, and their batch axis may be 1 as long as nothing that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -18,7 +18,7 @@ from innsight_py._errors import see
 from innsight_py.functions.activations import Activation
 from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.layout import fold, unfold
-from innsight_py.functions.lrp import RULES, Rule
+from innsight_py.functions.lrp import RULES, Rule, Shares
 from innsight_py.functions.lrp_weightless import Gradient
 
 T = TypeVar("T")
@@ -98,9 +98,13 @@ class Record:
         if not needs.preactivation:
             self.preactivation = self.output if shared else _without_data(self.preactivation)
 
-    def forget(self) -> None:
-        """Let go of all that was computed only once a pass, but for what the pass itself left."""
-        self._kept = {key: self._kept[key] for key in self._given}
+    def computed(self) -> dict[str, object]:
+        """Return what was computed only once a pass, by its name, but for what the pass itself left."""
+        return {key: value for key, value in self._kept.items() if key not in self._given}
+
+    def forget(self, but: Iterable[str] = ()) -> None:
+        """Let go of all that was computed only once a pass, but for what the pass itself left, and for some by name."""
+        self._kept = {key: self._kept[key] for key in (*self._given, *but)}
         for value in self._kept.values():
             if isinstance(value, Record):
                 value.forget()
@@ -297,6 +301,10 @@ class Layer(nn.Module):
         """Return what of a record `lrp` still looks at after it was called once."""
         return self.lrp_needs(rule)
 
+    def lrp_shares(self, rule: Rule) -> int:
+        """How many numbers `lrp` keeps of one row between walks, beside the record."""
+        return math.prod(self.output_dim) if isinstance(rule, Shares) else 0
+
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         """Pull `g` back through the weights alone, without data, bias and activation."""
         raise self._unsupported("ConnectionWeights")
@@ -386,6 +394,11 @@ class Layer(nn.Module):
         return False
 
     @property
+    def is_light(self) -> bool:
+        """Whether the value takes no more than a few passes over the inputs, so that it need not be kept."""
+        return False
+
+    @property
     def jumps(self) -> bool:
         """Whether the output is constant but for jumps, so that its gradient is 0."""
         return self.activation.name == "sign"
@@ -404,6 +417,10 @@ class Carrying(Layer):
 
     Multipliers, relevances and connection weights go where the gradient goes: each source gets what its copies got.
     """
+
+    @property
+    def is_light(self) -> bool:
+        return True
 
     @property
     def gradient_needs(self) -> Needs:

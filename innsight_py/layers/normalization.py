@@ -64,6 +64,10 @@ class _Diagonal(Linear):
         return self.pullback(m, at)
 
     @property
+    def is_light(self) -> bool:
+        return True
+
+    @property
     def gradient_needs(self) -> Needs:
         return NOTHING
 
@@ -261,6 +265,10 @@ class Standardize(Layer):
             return self._terms(self._parts(at.inputs[0]), ref.once("parts", lambda: self._parts(ref.inputs[0])))
 
         return at.once_with(ref, "terms", terms)
+
+    @property
+    def is_light(self) -> bool:
+        return True
 
     @property
     def gradient_needs(self) -> Needs:

@@ -7,11 +7,18 @@ from collections.abc import Set as AbstractSet
 
 from torch import Tensor
 
+from innsight_py.functions.lrp_rules import ZBox
 from innsight_py.functions.lrp_weightless import Gradient, Pass
 from innsight_py.layers import DeepLiftRule, Layer, Record
-from innsight_py.layers.base import ALL, NOTHING, Needs
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Needs
+from innsight_py.methods.recomputed import Recomputed, for_autograd, kept_numbers
 from innsight_py.model.assignment import Assigned
-from innsight_py.model.graph import Explained, Seen, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Seen, Step, Trace
+
+#: Where walks would keep more than so many times the numbers that autograd keeps, values are computed again.
+MORE_THAN_AUTOGRAD = 1.55
+#: As many times the numbers that autograd keeps are then kept in all: what takes long to compute again.
+ROOM = 1.2
 
 #: Says what of a record later walks look at, once a walk has passed the layer of this name.
 Later = Callable[[str, Layer], Needs]
@@ -42,9 +49,42 @@ def for_relevances(ends: AbstractSet[str], rules: Mapping[str, Assigned]) -> See
 
     def seen(name: str, layer: Layer, record: Record) -> None:
         if name not in ends:
-            record.release(layer.lrp_needs(rules[name].rule) | _activation(layer.activation_needs, rules[name]))
+            record.release(needs(name, layer))
 
+    needs = looked_at(rules)
     return seen
+
+
+def looked_at(rules: Mapping[str, Assigned]) -> Later:
+    """Say what LRP looks at."""
+
+    def looked(name: str, layer: Layer) -> Needs:
+        return layer.lrp_needs(rules[name].rule) | _activation(layer.activation_needs, rules[name])
+
+    return looked
+
+
+def recomputed(
+    graph: Graph, ends: AbstractSet[str], rules: Mapping[str, Assigned], rows: int, walked: int, several: bool
+) -> Recomputed | None:  # fmt: skip
+    """Let values be computed again where LRP would keep much more than autograd does; None where it does not.
+
+    A walk takes `walked` nodes of `rows` rows; `several` says that there are several walks.
+    """
+    looks, limit = looked_at(rules), MORE_THAN_AUTOGRAD * kept_numbers(graph, for_autograd)
+    first = kept_numbers(graph, looks)
+    if first <= limit:
+        names = [node.name for node in graph.nodes] if several else []
+        shares = (graph.layer(name).lrp_shares(rules[name].rule) for name in names)
+        if kept_numbers(graph, after_relevances(rules)) + sum(shares) <= limit:
+            return None
+
+    def stays(name: str, layer: Layer) -> Needs:
+        return INPUTS if isinstance(rules[name].rule, ZBox) else NOTHING  # is looked at for the bounds
+
+    carried = graph.sizes.widest * walked
+    room = rows * (int(ROOM * kept_numbers(graph, for_autograd)) - carried) if several else 0
+    return Recomputed(graph, ends, looks, after_relevances(rules), stays, room)
 
 
 def passing(ends: AbstractSet[str], rule: DeepLiftRule) -> Seen:

@@ -115,6 +115,14 @@ class Walk:
         """Tell whether a pass of `rows` rows takes so much memory that it should keep no more than is needed."""
         return self.plan.trace_bytes * rows >= LARGE_BYTES
 
+    def takes_several(self, batch: int) -> bool:
+        """Tell whether walks that carry `batch` rows take some of the nodes each."""
+        return self.walked_together(batch) < max((self.selection.count(i) for i in self.what), default=0)
+
+    def walked_together(self, batch: int) -> int:
+        """How many nodes a walk that carries `batch` rows takes."""
+        return max(1, self._cache_bytes // (batch * self.plan.widest_bytes))
+
     @property
     def ends(self) -> frozenset[str]:
         """Names of the layers whose values are explained."""
@@ -179,7 +187,7 @@ class Walk:
             Number of the output layer, which of its selected nodes, and a tensor ``(K, B or 1, *dims)`` or None for
             each input.
         """
-        together = max(1, self._cache_bytes // (batch * self.plan.widest_bytes))
+        together = self.walked_together(batch)
         counts = ((i, self.selection.count(i)) for i in self.what)
         chunks = [
             (i, slice(first, min(first + together, count)))
