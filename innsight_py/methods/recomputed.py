@@ -22,7 +22,7 @@ from innsight_py.model.graph import Explained, Graph, Node, Step, Trace
 #: Says what of a record walks back look at.
 Looks = Callable[[str, Layer], Needs]
 
-#: So many layers in a row are computed again at most, and fewer if the last one takes several values, as sums do.
+#: At most this many layers in a row are computed again; the second number is for a last one that takes several values.
 IN_A_ROW, SUMS_IN_A_ROW = 6, 3
 _VIEWS = (Reshape, Flatten, Permute, Skipping)
 
@@ -43,7 +43,7 @@ class Recomputed:
     stays : callable
         Says what of it is looked at beside the walk, and stays.
     room : int
-        How many numbers may be kept in all: of what layers compute once as much is kept for later walks.
+        How many numbers may be kept in all. What the pass leaves of it is for what layers compute once for all walks.
     """
 
     def __init__(

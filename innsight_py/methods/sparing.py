@@ -15,9 +15,9 @@ from innsight_py.methods.recomputed import Recomputed, for_autograd, kept_number
 from innsight_py.model.assignment import Assigned
 from innsight_py.model.graph import Explained, Graph, Seen, Step, Trace
 
-#: Where walks would keep more than so many times the numbers that autograd keeps, values are computed again.
+#: Where walks would keep more than this many times the numbers that autograd keeps, values are computed again.
 MORE_THAN_AUTOGRAD = 1.55
-#: As many times the numbers that autograd keeps are then kept in all: what takes long to compute again.
+#: This many times the numbers that autograd keeps may then be kept in all: first what a walk comes to first.
 ROOM = 1.2
 
 #: Says what of a record later walks look at, once a walk has passed the layer of this name.
