@@ -136,7 +136,7 @@ _BLOCK, _BLOCKS = 512, 1 / 8
 def few_at_most(x: Tensor, limit: float) -> tuple[Tensor, ...] | None:
     """Return where entries are at most `limit`, or NaN, as an index for each axis; None where these are not few.
 
-    The entries lie side by side in memory.
+    The entries lie side by side in memory. If there is no such entry the result has no axes.
 
     Examples
     --------
@@ -151,6 +151,8 @@ def few_at_most(x: Tensor, limit: float) -> tuple[Tensor, ...] | None:
     some = (blocks.amin(1) > limit).logical_not_().nonzero()
     if len(some) > _BLOCKS * len(blocks):
         return None
+    if not len(some) and (end == len(flat) or bool(flat[end:].amin() > limit)):
+        return ()
     block, within = (blocks[some[:, 0]] > limit).logical_not_().nonzero(as_tuple=True)
     rest = (flat[end:] > limit).logical_not_().nonzero()[:, 0]
     at = torch.cat([some[block, 0] * _BLOCK + within, rest + end])

@@ -106,6 +106,11 @@ class Record:
                 value.forget()
         self._partner, self._kept_with_partner = None, None
 
+    def given(self, key: str) -> Tensor | None:
+        """Return what the pass itself left under a name; None if there is nothing."""
+        found = self._kept.get(key) if key in self._given else None
+        return found if isinstance(found, Tensor) else None
+
     def once(self, key: str, compute: Callable[[], T]) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
         kept = self._kept
