@@ -152,7 +152,7 @@ class Later:
             self._arriving(it, states, total, above if looked_at and number == 0 else None, number > 0)
             for number, it in enumerate(self._products)
         ]
-        with torch.inference_mode():
+        with torch.inference_mode():  # a call takes a tenth less; what it writes to was there before
             for i in reversed(range(count)):
                 state, whole = ends[i + 1], uppers[i + 1]
                 if self._to_cell is not None:
