@@ -60,7 +60,7 @@ def rescale_factor(
     )
     if alike and apart.numel() >= MANY and is_dense(apart):
         at = few_at_most(apart, limit)  # one by one: what is vectorised need not be what is not, but for 0 and 1
-        if at == ():
+        if at is not None and not len(at[0]):
             return factor
         if at is not None:
             here, there = z.expand_as(apart)[at], z_ref.expand_as(apart)[at]

@@ -91,7 +91,7 @@ class _LateRecord(Record):
 
     def __init__(self, part: Part, values: _Values) -> None:
         self._part, self._values = part, values
-        self._kept, self._given, self.is_last = {}, (), False
+        self.kept, self._given, self.is_last = {}, (), False
         self._partner = self._kept_with_partner = None
 
     def __getattr__(self, name: str) -> Any:

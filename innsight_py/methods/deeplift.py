@@ -16,7 +16,13 @@ from innsight_py.methods.base import InterpretingMethod, has_rows, random_source
 from innsight_py.methods.walk import Walk
 from innsight_py.model.converter import Converter
 from innsight_py.model.graph import Explained, Graph, Step, Trace
-from innsight_py.results.completeness import clearly_complete, quick_gaps, warn_if_incomplete, worst_entry
+from innsight_py.results.completeness import (
+    Entry,
+    clearly_complete,
+    quick_gaps,
+    warn_if_incomplete,
+    worst_entry,
+)
 
 
 def deeplift_step(trace: Trace, reference: Trace, rule: DeepLiftRule) -> Step:
@@ -90,6 +96,13 @@ class _Rescaling(InterpretingMethod):
         """Whether each row has references of its own."""
         raise NotImplementedError
 
+    def _is_off(self, worst: Entry, explained: float, limit: float) -> bool:
+        """Tell whether more is missing than rounding; what is lost for a reason says nothing of rounding."""
+        return abs(worst.missing) > limit * explained and not self.losses
+
+    def _is_alarming(self, worst: Entry, explained: float, limit: float) -> bool:
+        return self._is_off(worst, explained, limit) or worst.magnitudes > alarm.AMPLIFIED * explained
+
     def _warn_of_amplified(
         self, walk: Walk, reference: list[Tensor], rounding: str, gaps: Mapping[int, Tensor]
     ) -> None:  # fmt: skip
@@ -97,7 +110,7 @@ class _Rescaling(InterpretingMethod):
         limit, rule = alarm.ROUNDING[self.dtype], DeepLiftRule(self.rule_name, self.winner_takes_all)
         for i, what in walk.what.items():
             worst = worst_entry(self, i, gaps[i], limit, alarm.DOUBTFUL)
-            if worst is None:
+            if worst is None or not self._is_alarming(worst, worst.explained, limit):
                 continue
             trace = walk.model.trace([x[worst.row : worst.row + 1] for x in self._first(self.data)])
             each = self._own_references or len(reference[0]) == walk.rows > 1
@@ -111,8 +124,8 @@ class _Rescaling(InterpretingMethod):
                 walk.model, what, node, trace, at_reference, deeplift_step(trace, at_reference, rule)
             )
             explained = max(worst.explained, terms)
-            off = abs(worst.missing) > limit * explained and not self.losses
-            if not off and worst.magnitudes <= alarm.AMPLIFIED * explained:
+            off = self._is_off(worst, explained, limit)
+            if not self._is_alarming(worst, explained, limit):
                 continue
             what_is_wrong = (
                 f"do not add up: {worst.missing:.3g} is missing" if off else "nearly cancel, and mean little one by one"
