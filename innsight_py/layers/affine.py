@@ -25,7 +25,7 @@ from innsight_py.functions.lrp import (
     Weighted,
 )
 from innsight_py.functions.lrp_rules import Simple
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record, times_slope
 
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
@@ -313,7 +313,7 @@ class Affine(Linear):
         if skip_activation or self.activation.is_linear:
             return self.pullback(m, at)
         if rule.name == "rescale":
-            return self.pullback(m * self._rescaling(at, ref), at)
+            return self.pullback(times_slope(m, self._rescaling(at, ref), at), at)
         dx = at.inputs[0] - ref.inputs[0]
         weights = at.once("signed weight", self.signed_weight)
         above, below = at.once_with(ref, "reveal cancel", lambda: self._reveal_cancel(dx, at, ref, weights))
