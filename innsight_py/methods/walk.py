@@ -87,7 +87,7 @@ class Walk:
     # -- chunks -------------------------------------------------------------------------------------------------
 
     def points_together(self, least: int = 0) -> int:
-        """How many rows (or points) one trace holds, so that a layer's values stay in the cache, or in `least` bytes."""
+        """How many rows (or points) one trace holds, so that values stay in the cache, or in `least` bytes."""
         widest = max(self._cache_bytes, least)
         points = max(1, min(TRACE_BYTES // self.plan.trace_bytes, widest // self.plan.widest_bytes))
         return min(points, self._cap) if self._cap else points

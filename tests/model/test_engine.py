@@ -259,7 +259,7 @@ class Operations(TorchDispatchMode):
 
 
 #: How many operations a call may take on a perceptron of three layers: around the products, not for each row or node.
-BUDGETS = {run_grad: 36, run_deeplift: 76 if torch.__version__ >= (2, 13) else 78, run_lrp: 71}
+BUDGETS = {run_grad: 36, run_deeplift: 66 if torch.__version__ >= (2, 13) else 68, run_lrp: 71}
 #: How many more may look at the sums of many rows, which of few are looked at one by one.
 SUMS = 16
 
