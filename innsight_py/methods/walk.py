@@ -93,13 +93,13 @@ class Walk:
         return min(points, self._cap) if self._cap else points
 
     def fits(self, points: int) -> bool:
-        """Tell whether the user lets so many rows (or points) travel together."""
+        """Tell whether `batch_size` lets this many rows (or points) travel at once."""
         return not self._cap or points <= self._cap
 
     def row_chunks(self, rows: int, least: int = 0) -> list[slice]:
-        """Cut `rows` into chunks of equal size that fit into memory; see `points_together`."""
-        together = self.points_together(least)
-        if rows <= together:
+        """Cut `rows` into chunks of equal size that fit into memory, unless all fit into `least` bytes a layer."""
+        together = self.points_together()
+        if rows <= together or rows <= self.points_together(least):
             return [slice(0, rows)]
         pieces = math.ceil(rows / together)
         size = math.ceil(rows / pieces)
