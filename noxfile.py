@@ -250,29 +250,22 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Measure side by side with captum and shap: a quarter of an hour. ``-- --large``: large networks.
+    """Measure side by side with captum, shap and zennit: a quarter of an hour. ``-- --large``: large networks.
 
     ``-- --datasets``: ten million rows, how fast and in how much memory; a minute. ``-- --recurrent``: recurrent
-    nets, conversion and methods; two minutes. ``-- --all``: all of it, and the
-    table of what was asked, in twenty minutes (``-- --all import conversion``: parts of it).
+    nets, conversion and methods; two minutes. ``-- --all``: all of it, and the table of what was asked, in half an hour
+    (``-- --all import conversion``: parts of it). What follows the option is the script's: ``-- --large --resume``.
     """
     install(session, "--editable", ".[test]")
-    if "--all" in session.posargs:
-        install(session, "--no-deps", "captum")  # it asks for an older numpy than it needs
-        session.run("python", "benchmarks/everything.py", *[word for word in session.posargs if word != "--all"])
-        return
-    if "--datasets" in session.posargs:
-        rest = [word for word in session.posargs if word != "--datasets"]
-        session.run("python", "benchmarks/datasets.py", "--write", *rest)
-        return
-    if "--recurrent" in session.posargs:
-        rest = [word for word in session.posargs if word != "--recurrent"]
-        session.run("python", "benchmarks/recurrent.py", *rest, env={"OMP_NUM_THREADS": "1"})
-        return
-    install(session, "--no-deps", "captum")  # it asks for an older numpy than it needs
-    large = "--large" in session.posargs
-    script = "benchmarks/large.py" if large else "benchmarks/run.py"
-    session.run("python", script, *[argument for argument in session.posargs if argument != "--large"])
+    # captum asks for an older numpy than it needs, zennit for torchvision (see benchmarks/with_zennit.py)
+    install(session, "--no-deps", "captum", "zennit")
+    scripts = {"--all": "everything", "--datasets": "datasets", "--recurrent": "recurrent", "--large": "large"}
+    chosen = next((option for option in scripts if option in session.posargs), "")
+    rest = [word for word in session.posargs if word != chosen]
+    if chosen == "--datasets":
+        rest.insert(0, "--write")
+    one_thread = {"OMP_NUM_THREADS": "1"} if chosen == "--recurrent" else None
+    session.run("python", f"benchmarks/{scripts.get(chosen, 'run')}.py", *rest, env=one_thread)
 
 
 @nox.session

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Line:
     machine: str
     at_least: bool = False
     text: str = ""
+    #: Why a network has no number, by name: it is not kept out of the count.
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def asked(self) -> str:
@@ -42,9 +44,10 @@ class Line:
     @property
     def measured(self) -> str:
         """What was reached: a number, or one a network."""
-        if self.text or not self.reached:
-            return self.text or "not measured"
-        return ", ".join(f"{name} {short(value)}".strip() for name, value in self.reached.items())
+        parts = [f"{name} {short(value)}".strip() for name, value in self.reached.items()]
+        for reason in dict.fromkeys(self.missing.values()):
+            parts.append(f"{' and '.join(name for name, why in self.missing.items() if why == reason)} {reason}")
+        return self.text or ", ".join(parts) or "not measured"
 
     @property
     def met(self) -> str:
@@ -52,6 +55,7 @@ class Line:
         if self.bound is None or not self.reached:
             return "" if self.bound is None else "**no**"
         kept = [value >= self.bound if self.at_least else value <= self.bound for value in self.reached.values()]
+        kept += [False] * len(self.missing)
         return "yes" if all(kept) else "**no**" if not any(kept) else f"**{sum(kept)} of {len(kept)}**"
 
 
@@ -66,10 +70,10 @@ def _read(path: Path) -> pd.DataFrame | None:
 
 def _conversion(results: Path, machine: str) -> Iterator[Line]:
     table = _read(results / "conversion.csv")
-    for process in ("fresh", "warm"):
+    for process, named in (("fresh", "fresh process"), ("warm", "process that has exported before")):
         part = None if table is None else table[table["process"] == process]
         there = part is not None and len(part) > 0
-        text = f"over the export alone, {process} process"
+        text = f"over the export alone, {named}"
         middle = {f"{len(part)} networks:": part["median"].median()} if there else {}
         yield Line("Conversion", f"{text}, the median network", 1.5, middle, machine)
         worst = part.loc[part["median"].idxmax()] if there else None
@@ -105,26 +109,31 @@ def _common(name: str, bullet: str, asked: dict[str, float]) -> Callable[[Path, 
 
 def _large(results: Path, machine: str) -> Iterator[Line]:
     table = _read(results / "large.csv")
-    networks = ("resnet50", "vit", "bert")
+    cells: dict[tuple[str, str, int], dict[Any, Any]] = {}
+    for cell in () if table is None else table.to_dict("records"):
+        cells[cell["network"], cell["method"], cell["outputs"]] = cell
 
-    def reached(method: str, outputs: int, column: str) -> dict[str, float]:
-        if table is None or column not in table:
-            return {}
-        part = table[(table["method"] == method) & (table["outputs"] == outputs)].set_index("network")[column]
-        return {name: part[name] for name in networks if name in part and not math.isnan(part[name])}
+    def line(method: str, outputs: int, what: str, bound: float | None, column: str, whose: str) -> Line:
+        found, missing = {}, {}
+        for network in ("resnet50", "vit", "bert"):
+            cell = cells.get((network, method, outputs), {})
+            if isinstance(cell.get(column), float) and not math.isnan(cell[column]):
+                found[network] = cell[column]
+            else:
+                reason = cell.get(f"{whose} cannot")
+                missing[network] = f"cannot: {reason}" if isinstance(reason, str) else "not measured"
+        if not found and set(missing.values()) == {"not measured"}:
+            missing = {}
+        text = f"{method}, K = {outputs}: {what}"
+        return Line("Large models", text, bound, found, machine if found or missing else "", missing=missing)
 
     for method, bound in (("gradient", 1.3), ("lrp-epsilon", 1.3), ("deeplift", 1.6), ("lrp-epsilon_plus", None),
                           ("lrp-attnlrp", None), ("intgrad", None)):  # fmt: skip
         for outputs in (1, 10):
-            what = f"{method}, K = {outputs}"
-            found = reached(method, outputs, "ours over floor")
-            yield Line("Large models", f"{what}: time over the floor", bound, found, machine)
-            for other in ("captum", "zennit"):
-                found = reached(method, outputs, f"{other} over ours")
-                if found:
-                    yield Line("Large models", f"{what}: {other}'s time over ours", None, found, machine)
-            found = reached(method, outputs, "MiB over floor")
-            yield Line("Large models", f"{what}: peak of memory over autograd's", 1.5, found, machine)
+            yield line(method, outputs, "time over the floor", bound, "ours over floor", "ours")
+            for other in ("captum", "zennit") if method.startswith("lrp") else ("captum",):
+                yield line(method, outputs, f"{other}'s time over ours", None, f"{other} over ours", other)
+            yield line(method, outputs, "peak of memory over autograd's", 1.5, "MiB over floor", "ours")
 
 
 def _ratio(

@@ -4,8 +4,9 @@ Rows of 20 features are made as they are wanted, explained by DeepLift for one n
 beside the same method in one call on a million rows in memory, in the same process, afterwards. Nothing is
 subtracted: the share is all rows over all seconds, over the fastest of three calls. The peak is the most memory
 that the process held above what it held with the model loaded. ``--images 5000`` explains a folder of that many images
-into dense parts, and draws one of them again. ``--write`` writes what was found, the machine and how busy it was to
-``benchmarks/results/datasets.json``; ``nox -s benchmark -- --datasets`` calls this.
+into dense parts, and draws one of them again. ``--hidden 256`` takes a larger network. ``--write`` writes what was
+found, the machine and how busy it was to ``benchmarks/results/datasets.json``; ``nox -s benchmark -- --datasets`` calls
+this.
 """
 
 from __future__ import annotations
@@ -33,13 +34,15 @@ from innsight_py import Converter, explain_dataset, run_deeplift
 FEATURES = 20
 #: Rows that are made together, as many as files give, and that the method in memory is timed with.
 DRAWN, IN_MEMORY = 16_384, 1_000_000
+#: Nodes of each hidden layer.
+HIDDEN = 64
 RESULTS = Path(__file__).parent / "results" / "datasets.json"
 
 
-def network() -> Converter:
-    """Build a network for tables as they are in use: two hidden layers of 64."""
+def network(hidden: int = HIDDEN) -> Converter:
+    """Build a network for tables as they are in use: two hidden layers."""
     torch.manual_seed(0)
-    layers = [nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)]
+    layers = [nn.Linear(FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)]
     return Converter(nn.Sequential(*layers), input_dim=(FEATURES,))
 
 
@@ -106,9 +109,9 @@ def machine(threads: int) -> str:
     return f"{processor}, {threads} thread(s) of {os.cpu_count()}; {versions}"
 
 
-def table(rows: int, workers: int, folder: Path) -> dict[str, float]:
+def table(rows: int, workers: int, hidden: int, folder: Path) -> dict[str, float]:
     """Explain a table, and return what it took."""
-    converter = network()
+    converter = network(hidden)
     run_deeplift(converter, np.zeros((1000, FEATURES)), x_ref=np.full(FEATURES, 0.1))
     call = {"method": "deeplift", "x_ref": np.full(FEATURES, 0.1), "id_column": "id", "workers": workers}
     explain_dataset(converter, batches(10_000), folder / "warm", verbose=False, **call)
@@ -149,18 +152,23 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--images", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--hidden", type=int, default=HIDDEN, help="nodes of each of two hidden layers")
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:
-        found = images(chosen.images, folder) if chosen.images else table(chosen.rows, chosen.workers, folder)
+        if chosen.images:
+            found = images(chosen.images, folder)
+        else:
+            found = table(chosen.rows, chosen.workers, chosen.hidden, folder)
     finally:
         shutil.rmtree(folder)
     facts = {name: round(value, 3) for name, value in found.items()}
     print(json.dumps(facts, indent=1))
     if chosen.write:
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        what = f"{'images' if chosen.images else 'table'}, {torch.get_num_threads()} thread(s)"
+        what = "images" if chosen.images else f"table, two hidden layers of {chosen.hidden}"
+        what = f"{what}, {torch.get_num_threads()} thread(s)"
         busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
         note = f"{machine(torch.get_num_threads())}; processes at work in the last 1, 5, 15 minutes: {busy}"
         RESULTS.write_text(json.dumps(known | {what: facts | {"machine": note}}, indent=1) + "\n")

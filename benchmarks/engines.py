@@ -1,9 +1,8 @@
-"""The same explanation by several libraries: ours, captum, shap, zennit if it is there, and the floor."""
+"""The same explanation by several libraries: ours, captum, shap and the floor; `with_zennit` has zennit."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Callable
 
 import torch
@@ -109,7 +108,7 @@ def captum(  # noqa: C901
 
         def explain(k: int) -> Tensor:
             for module in model.modules():  # rules are forgotten after each call
-                if isinstance(module, nn.Flatten):
+                if isinstance(module, nn.Flatten | nn.Identity):
                     module.rule = IdentityRule()
                 elif isinstance(module, nn.Linear | nn.Conv2d | nn.MaxPool2d):
                     module.rule = EpsilonRule(epsilon=1e-4)
@@ -124,25 +123,3 @@ def shap(model: nn.Module, x: Tensor, references: Tensor) -> Call:
     from shap import DeepExplainer
 
     return lambda: DeepExplainer(model, references).shap_values(x, check_additivity=False)
-
-
-def zennit(model: nn.Module, x: Tensor, outputs: int, method: str) -> Call | None:
-    """Run zennit if it is installed, which the tests do not ask for."""
-    if importlib.util.find_spec("zennit") is None:
-        return None
-    from zennit.attribution import Gradient
-    from zennit.composites import LayerMapComposite
-    from zennit.rules import AlphaBeta, Epsilon
-    from zennit.types import AvgPool, Convolution, Linear
-
-    rule = Epsilon(epsilon=1e-4) if method == "lrp-epsilon" else AlphaBeta(alpha=2, beta=1)
-    composite = LayerMapComposite([((Convolution, Linear), rule), (AvgPool, Epsilon())])
-
-    def run() -> Tensor:
-        found = []
-        for k in range(outputs):
-            with Gradient(model, composite) as attributor:
-                found.append(attributor(x, torch.eye(outputs)[[k]].expand(len(x), -1))[1])
-        return torch.stack(found, -1)
-
-    return run

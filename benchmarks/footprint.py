@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import large
+import large_calls
 import large_models
 import machine
 import models
@@ -105,7 +105,7 @@ def attention() -> Iterator[Line]:
     converter = Converter(model, input_dim=dim)
     x = torch.randn(1, *dim, generator=torch.Generator().manual_seed(1))
     for method in ("gradient", "deeplift", "lrp-attnlrp"):
-        one, ten = (large.peak(large.ours(converter, x, method, outputs)) for outputs in (1, 10))
+        one, ten = (large_calls.peak(large_calls.ours(converter, x, method, outputs)) for outputs in (1, 10))
         what = f"peak of memory, {method}, 1,024 tokens ({one / 2**20:.0f} MiB for K = 1)"
         yield line("Attention", what, "K = 10", "K = 1", 1.5, [ten / one])
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import engines
 import large
+import large_calls
 import large_models
 import machine
 import pandas as pd
@@ -48,7 +49,7 @@ def seconds(call: Callable[[], object], device: str, rounds: int) -> float:
 def memory(call: Callable[[], object], device: str) -> float:
     """Return the MiB that a call takes on the card at its peak, above what was there before."""
     if device == "cpu":
-        return large.peak(call) / 2**20
+        return large_calls.peak(call) / 2**20
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -64,18 +65,18 @@ def measure(network: str, device: str, outputs: int, rounds: int, small: bool) -
     module, moved = model.to(device), x.to(device)
     lines = []
     for method in METHODS[network]:
-        call = large.ours(there, moved, method, outputs)
-        apart = distance(call().result[0][0], large.ours(here, x, method, outputs)().result[0][0])  # type: ignore[attr-defined]
+        call = large_calls.ours(there, moved, method, outputs)
+        apart = distance(call().result[0][0], large_calls.ours(here, x, method, outputs)().result[0][0])  # type: ignore[attr-defined]
         line: dict[str, object] = {
             "network": network, "method": method, "outputs": outputs, "apart": apart, "agrees": apart <= TOLERANCE,
         }  # fmt: skip
         own = seconds(call, device, rounds)
         line |= {"seconds": own, "MiB": memory(call, device)}
-        calls = {"floor": large.floor(module, moved, outputs, method)}
+        calls = {"floor": large_calls.floor(module, moved, outputs, method)}
         if len(dim) == 3:
-            calls["floor, channels last"] = large.floor(*engines.channels_last(module, moved), outputs, method)
+            calls["floor, channels last"] = large_calls.floor(*engines.channels_last(module, moved), outputs, method)
         with contextlib.suppress(NotImplementedError):
-            calls["captum"] = large.captum(module, moved, outputs, method)
+            calls["captum"] = large_calls.captum(module, moved, outputs, method)
         for name, compared in calls.items():
             try:
                 line[f"{name} over ours"] = seconds(compared, device, rounds) / own

@@ -16,7 +16,7 @@ import engines
 import footprint
 import pandas as pd
 import torch
-from large import ours
+from large_calls import ours
 from torch import Tensor, nn
 
 from innsight_py import Converter

@@ -26,6 +26,7 @@ import numpy as np
 import page
 import pandas as pd
 import torch
+import with_zennit
 from targets import judge
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -134,8 +135,12 @@ def per_output(setting: Setting, seconds: float) -> Iterator[dict[str, object]]:
         calls[f"ours {method}"] = engines.ours(converter, x, method)
         if method != "lrp-alpha-beta" and not heavy and not (method == "lrp-epsilon" and setting.network == "resnet18"):
             calls[f"captum {method}"] = engines.captum(model, x, k, method)
-        if method.startswith("lrp") and not heavy and (other := engines.zennit(model, x, k, method)) is not None:
-            calls[f"zennit {method}"] = other
+        if method.startswith("lrp") and not heavy and setting.network != "resnet18" and with_zennit.there():
+            other = with_zennit.explain(model, x, k, method)
+            if reason := with_zennit.reason_against(other(), with_zennit.ours(converter, x, k, method)()):
+                print(f"zennit {method}: {reason}", flush=True)
+            else:
+                calls[f"zennit {method}"] = other
     if len(setting.dim) == 3:  # as somebody who knows the machine would run it
         calls["floor, channels last"] = engines.floor(*engines.channels_last(model, x), k)
     times = compare(calls, seconds)
@@ -374,7 +379,7 @@ def main() -> None:
             print(judge(table).to_string())
         else:
             table.to_csv(RESULTS / f"ratios_{threads}.csv", index=False)
-            machine.note("ratios", machine.describe("captum", "shap"))
+            machine.note("ratios", machine.describe("captum", "shap", *(["zennit"] if with_zennit.there() else [])))
     if not options.only and not options.ratios:
         torch.set_num_threads(options.threads[0])
         grown = growth(options.seconds)

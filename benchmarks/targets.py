@@ -88,6 +88,8 @@ SHOWN = [
      [("mlp", 16, 1), ("cnn64", 16, 1), ("cnn64", 16, 10), ("resnet18", 4, 10)]),
     ("integrated gradients: captum in its best batch over ours", "captum intgrad", "ours intgrad",
      [("mlp", 16, 10), ("cnn32", 16, 1), ("cnn64", 4, 1)]),
+    ("LRP epsilon: zennit over ours", "zennit lrp-epsilon", "ours lrp-epsilon",
+     [("mlp", 16, 10), ("cnn32", 16, 10), ("cnn64", 16, 10)]),
     ("DeepSHAP, 10 references: captum over ours", "captum deepshap", "ours deepshap",
      [("mlp", 16, 10), ("cnn32", 16, 1), ("cnn64", 4, 1)]),
     ("DeepSHAP, 10 references: shap over ours", "shap deepshap", "ours deepshap",
@@ -107,7 +109,7 @@ def summary_table(results: Path = RESULTS) -> str:
     for text, of, over, settings in SHOWN:
         for network, rows, outputs in settings:
             picked = [_pick(table, Target(of, over, 0, (network,), rows, outputs)) for table in tables]
-            ratios = " | ".join(_short(line["median"].item()) for line in picked)
+            ratios = " | ".join(_short(line["median"].item()) if len(line) else "not measured" for line in picked)
             shown = NAMES.get(network, network.upper().replace("CNN", "CNN, ") + " px")
             lines.append(f"| {text} | {shown} | {rows} | {outputs} | {ratios} |")
     return "\n".join(lines)

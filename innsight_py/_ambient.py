@@ -16,6 +16,8 @@ R = TypeVar("R")
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 #: Counts what is around calls of torch; a default device is one of these. Torch's own question for it takes longer.
 _around = getattr(torch._C, "_len_torch_function_stack", lambda: 1)
+#: Tells whether autocast is at work for any kind of device.
+_casts = getattr(torch._C, "_is_any_autocast_enabled", lambda: any(map(torch.is_autocast_enabled, _DEVICES)))
 
 
 @contextlib.contextmanager
@@ -55,9 +57,9 @@ def is_neutral() -> bool:
     False
     """
     return (
-        torch.get_default_dtype() == torch.float32
+        torch.get_default_dtype() is torch.float32
         and not torch.is_inference_mode_enabled()
-        and not any(map(torch.is_autocast_enabled, _DEVICES))
+        and not _casts()
         and (not _around() or torch.get_default_device().type == "cpu")
     )
 

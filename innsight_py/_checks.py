@@ -16,18 +16,20 @@ import os
 import re
 import sys
 import threading
+import types
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, PlainValidator, ValidationError, validate_call
+from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError, validate_call
 
 from innsight_py._ambient import is_neutral, neutral
-from innsight_py._errors import caller, explained, see, with_section
+from innsight_py._errors import OURS, caller, explain, explained, see, with_section
 from innsight_py._foreign import what_it_is_here
 
 #: Larger counts are refused, because libraries store counts as 32-bit integers.
@@ -35,6 +37,8 @@ LARGEST_COUNT = 2**31 - 1
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
 
 class WrongTypeError(ValueError):
@@ -202,8 +206,15 @@ def _device(value: object) -> torch.device | None:
     return device
 
 
+@dataclass(frozen=True)
+class Plainly:
+    """Says in an annotation of which class exactly a value is accepted as it is, without being looked at."""
+
+    kind: type
+
+
 #: A plain truth value; numbers and strings are refused, as in R.
-Flag = Annotated[bool, PlainValidator(_flag)]
+Flag = Annotated[bool, PlainValidator(_flag), Plainly(bool)]
 #: A whole number of at least 1.
 Count = Annotated[int, PlainValidator(_count)]
 #: A finite number.
@@ -231,6 +242,7 @@ def _expected(error: Mapping[str, Any]) -> tuple[str, bool]:
     return message, error["type"].endswith(("_type", "_of"))
 
 
+@explained
 def _raise_first(error: ValidationError, signature: inspect.Signature, function: str) -> None:
     errors = error.errors(include_url=False)
     # An unknown argument explains a missing one: it has the name that another package gives it.
@@ -293,25 +305,84 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     ValueError
         For an argument of the right kind with a value that is not allowed.
     """
-    validated: list[Callable[P, R]] = []  # built on first use: annotations may name things defined later
+    validated: list[tuple[Callable[P, R], _Plain]] = []  # on first use: annotations may name things defined later
     signature = inspect.signature(function)
     name = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
-    @explained
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not validated:
-            validated.append(_validating(function))
         try:
+            if not validated:
+                validated.append((_validating(function), _Plain(function, signature)))
+            call, plain = validated[0]
+            if plain.fits(args, kwargs):
+                call = function
             if is_neutral():
-                return validated[0](*args, **kwargs)
+                return call(*args, **kwargs)
             with neutral():
-                return validated[0](*args, **kwargs)
+                return call(*args, **kwargs)
         except ValidationError as error:
             _raise_first(error, signature, name)
             raise
+        except OURS as error:
+            explain(error)
+            raise
 
+    wrapper.ends_with_address = True  # type: ignore[attr-defined]
     return wrapper
+
+
+class _Plain:
+    """Knows the calls with which nothing can be wrong, and of which nothing is changed: they take no validation."""
+
+    def __init__(self, function: Callable[..., Any], signature: inspect.Signature) -> None:
+        parameters = list(signature.parameters.values())
+        needed = [p for p in parameters if p.default is p.empty]
+        known = needed == parameters[: len(needed)]
+        known = known and all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
+        try:
+            hints = get_type_hints(function, include_extras=True)
+        except NameError:
+            known, hints = False, {}
+        kinds = {p.name: _plain_kinds(hints.get(p.name, Any)) for p in parameters} if known else {}
+        #: What the needed arguments may be, which come in their order; and what others may be. None is for anything.
+        self._needed = [kinds[p.name] for p in needed] if known else None
+        self._others = {p.name: kinds[p.name] for p in parameters[len(needed) :]} if known else {}
+
+    def fits(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Tell whether pydantic would hand these arguments on as they are."""
+        needed, others = self._needed, self._others
+        if needed is None or len(args) != len(needed):
+            return False
+        for kinds, value in zip(needed, args, strict=True):
+            if kinds is not None and type(value) not in kinds:
+                return False
+        for name, value in kwargs.items():
+            if name not in others:
+                return False
+            kinds = others[name]
+            if kinds is not None and type(value) not in kinds and not (type(value) is str and value in kinds):
+                return False
+        return True
+
+
+def _plain_kinds(hint: Any) -> frozenset[Any] | None:
+    """Return the classes whose values an annotation lets through as they are, and such texts; None for anything."""
+    if hint is Any:
+        return None
+    origin = get_origin(hint)
+    if hint is type(None):
+        return frozenset([hint])
+    if origin is Annotated:
+        return frozenset(mark.kind for mark in get_args(hint)[1:] if isinstance(mark, Plainly))
+    if origin is Literal:
+        return frozenset(value for value in get_args(hint) if isinstance(value, str))
+    if origin is Union or origin is types.UnionType:
+        parts = [_plain_kinds(part) for part in get_args(hint)]
+        return None if None in parts else frozenset().union(*(part for part in parts if part is not None))
+    if isinstance(hint, type) and TypeAdapter(hint, config=_CONFIG).core_schema["type"] == "is-instance":
+        return frozenset([hint])
+    return frozenset()
 
 
 def _validating(function: Callable[P, R]) -> Callable[P, R]:
@@ -319,4 +390,4 @@ def _validating(function: Callable[P, R]) -> Callable[P, R]:
 
     For good it keeps the names that its caller has. This function has none; the wrapper would have those of a call.
     """
-    return validate_call(config=ConfigDict(arbitrary_types_allowed=True, strict=True))(function)
+    return validate_call(config=_CONFIG)(function)

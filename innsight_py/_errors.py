@@ -124,7 +124,7 @@ SECTION_OF = {
 
 _ADDRESS = re.compile(rf"{re.escape(PAGE)}#([\w-]+)$")
 #: What the package raises; its subclasses are among these.
-_OURS = (ValueError, TypeError, OSError, ImportError, NotImplementedError, IndexError)
+OURS = (ValueError, TypeError, OSError, ImportError, NotImplementedError, IndexError)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -188,7 +188,7 @@ def with_section(message: str, module: str) -> str:
 def explain(error: BaseException) -> None:
     """End the message of an error with the address of its section, if a line of this package has raised it."""
     trace = error.__traceback__
-    if trace is None or not isinstance(error, _OURS):
+    if trace is None or not isinstance(error, OURS):
         return
     while trace.tb_next is not None:
         trace = trace.tb_next
@@ -208,7 +208,7 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except _OURS as error:
+        except OURS as error:
             explain(error)
             raise
 

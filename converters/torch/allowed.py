@@ -21,7 +21,7 @@ from innsight_py.spec.operators import OPERATORS
 #: which tell torch what a size is.
 _MORE = """
     arange arange.start arange.start_step eye eye.m full hann_window hann_window.periodic linspace logspace ones
-    scalar_tensor tril_indices triu_indices zeros gru.input lstm.input rnn_relu.input rnn_tanh.input rrelu
+    scalar_tensor tril_indices triu_indices zeros gru.input lstm.input rnn_relu.input rnn_tanh.input
     _assert_scalar
 """
 _ALLOWED = OPERATORS | TABLE.keys() | {f"aten::{name}" for name in _MORE.split()}

@@ -111,6 +111,21 @@ def _matmul(write: Writer, call: Operator) -> Value | None:
     return matrix_product(write, left, right, call.shape)
 
 
+@translates("bilinear", writes="Dense Multiply Reduce Scale", values="input1 input2")
+def _bilinear(write: Writer, call: Operator) -> Value | None:
+    """Write ``sum_ij x_i W_kij y_j + b_k``: a linear layer of x for each entry of y, times y, and the sum of these."""
+    x, y, weight, bias = call["input1"], call["input2"], call["weight"], call["bias"]
+    if not (isinstance(x, Value) and isinstance(y, Value) and isinstance(weight, Tensor)):
+        return None
+    nodes, first, second = weight.shape
+    rows = weight.transpose(1, 2).reshape(nodes * second, first)
+    by_entry = write.layer("Dense", [with_axes(write, x)], (*x.shape[:-1], nodes * second), weight=rows)
+    lead = call.shape[:-1]
+    products = write.multiply(write.reshape(by_entry, (*lead, nodes, second)), write.reshape(y, (*lead, 1, second)))
+    total = write.reduce(products, "sum", [-1], False)
+    return total if bias is None else write.scale(total, None, bias)
+
+
 # -- reductions ------------------------------------------------------------------------------------------------------
 
 

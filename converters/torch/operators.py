@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from innsight_py.converters.torch.writer import TABLE, Operator, Reader, translates
+from innsight_py.converters.torch.writer import TABLE, Operator, Reader, refuse, translates
 from innsight_py.converters.writer import Value, Writer, each, folding, with_axes
 
 __all__ = ["TABLE"]
@@ -257,3 +257,11 @@ def _prelu(write: Writer, call: Operator) -> Value | None:
         return None
     slopes = [float(w) for w in weight.double().flatten()]
     return write.activation(x, "prelu", call.merges, weight=slopes)
+
+
+@translates("rrelu", writes="Activation")
+def _rrelu(write: Writer, call: Operator) -> Value:
+    """Write a leaky ReLU with the mean of the slopes, which it is at prediction time."""
+    if call["training"]:
+        raise refuse(call, "it is random even at prediction time")
+    return write.activation(call["self"], "leaky_relu", call.merges, negative_slope=(call["lower"] + call["upper"]) / 2)

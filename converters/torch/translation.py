@@ -15,6 +15,7 @@ from innsight_py.converters.preparation import mark_scalers
 from innsight_py.converters.torch import arithmetic, choosing, operators, recurrent, routing, structure, tokens  # noqa: F401 (the table)
 from innsight_py.converters.torch.ends import no_dependence, no_gradient
 from innsight_py.converters.torch.names import named_values
+from innsight_py.converters.torch.softmaxes import recognize
 from innsight_py.converters.torch.structure import cast
 from innsight_py.converters.torch.tracing import is_mutable, module_of, origin_of, place_of, values_of
 from innsight_py.converters.torch.writer import (
@@ -44,6 +45,7 @@ class Translation(Writer):
         ids: Collection[int] = (),
     ) -> None:
         super().__init__()
+        recognize(program)
         self.program, self.input_dim = program, input_dim
         self.constants: dict[str, Any] = {}  # of fx node: a tensor or a size
         self.known: dict[str, Value] = {}  # of fx node: the layer or input with its value

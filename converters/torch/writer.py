@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from innsight_py.converters.writer import Value, Writer
 from innsight_py.spec import SpecError
+from innsight_py.spec.operators import OPERATORS
 
 
 class Operator:
@@ -164,6 +165,8 @@ def translates(*operators: str, writes: str = "", values: str = "", moves: bool 
 
 def without_one(write: Writer, call: Operator, shape: tuple[int, ...], part: int | None) -> Value:
     """Write a layer that runs the operator itself, which only the gradient methods can work through."""
+    if call.name not in OPERATORS:
+        raise refuse(call, f"it has no translation. {AS_IT_IS}")
     inputs: list[Value] = []
 
     def argument(value: Any) -> Any:
@@ -194,6 +197,13 @@ def without_one(write: Writer, call: Operator, shape: tuple[int, ...], part: int
 
 #: Options that say where and how numbers lie, not what they are.
 _PLACES = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
+
+
+#: What can be done with a module that has what cannot be converted.
+AS_IT_IS = (
+    "Explain the module as it is, with torch_grad(model, data), torch_intgrad and the like; or convert the part of it "
+    "behind that place"
+)
 
 
 def refuse(call: Operator, why: str) -> SpecError:

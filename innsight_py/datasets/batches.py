@@ -9,13 +9,23 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from innsight_py._checks import Count, checked, describe, is_whole, read_number, suggestion
+from innsight_py._checks import Count, checked, describe
 from innsight_py._errors import explain
+from innsight_py.datasets.arguments import (
+    read_arguments,
+    read_converter,
+    read_id_type,
+    read_pixels,
+    takes_seed,
+    with_own_names,
+    without_codes,
+)
 from innsight_py.datasets.arrow import Column, Table, require
 from innsight_py.datasets.block import Block, joined
 from innsight_py.datasets.columns import Columns, find_columns
@@ -25,23 +35,66 @@ from innsight_py.datasets.layouts import schema_of, to_table
 from innsight_py.datasets.references import read_name
 from innsight_py.explanation import Explanation
 from innsight_py.inputs.data import channels_last
-from innsight_py.inputs.names import default_names
 from innsight_py.inputs.ports import Port
 from innsight_py.methods.registry import METHODS, RUNNERS
-from innsight_py.model.converter import Converter, with_names
 from innsight_py.model.explainable import Explainable
 
 #: What the schema of a part has its facts under.
 METADATA = b"innsight_py"
 #: Bytes of the attributions of one batch, and the most rows of one.
 BATCH_BYTES, MOST_ROWS = 16 * 2**20, 65536
-#: Arguments of the methods that data sets see to themselves.
-_OWN = {"converter", "model", "data", "data_names", "verbose", "batch_size"}
 #: Methods whose seed chooses something for all rows together, and not for each.
 DRAWS_ONCE = {"deepshap"}
 #: What a row is told whose attributions are not finite.
 NOT_FINITE = "the attributions of this row are NaN or infinite, though its data are not"
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|not enough memory", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows as the model takes them.
+
+    Attributes
+    ----------
+    ids : Column
+        Their names.
+    arrays : sequence of ndarray
+        The inputs of the model; 0 where a row is wrong.
+    wrong : dict of int to str
+        Which rows cannot be explained, and why.
+    """
+
+    ids: Column
+    arrays: Sequence[np.ndarray]
+    wrong: Mapping[int, str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """Return some of the rows, none of them wrong; they themselves, where these are all."""
+        return self if len(rows) == len(self) else Rows(self.ids.take(rows), [x[rows] for x in self.arrays], {})
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the method said of the rows with these numbers: one explanation for all, one for each, or errors."""
+
+    rows: np.ndarray
+    explanations: Sequence[Explanation] = ()
+    errors: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Attributed:
+    """Rows, and what the method said of all of them."""
+
+    rows: Rows
+    answers: Sequence[Answer]
+
+
+#: Numbers of rows, and the lines of these rows, as many of each.
+Lines = tuple[np.ndarray, Block]
 
 
 class BatchExplainer:
@@ -127,26 +180,38 @@ class BatchExplainer:
 
         for batch in batches:
             table = self(batch)
-            plain = [_without_codes(kind) for kind in table.schema.types]
+            plain = [without_codes(kind) for kind in table.schema.types]
             yield from table.cast(pa.schema(zip(table.schema.names, plain, strict=True))).to_batches()
 
     def block(self, table: Table, first: int = 0) -> Block:
         """Explain the rows of a table, in batches, and return the lines in their order."""
-        ids = self._ids(table, first)
-        if not len(table):
-            return self.form.wrong(ids, [])
-        arrays, wrong = self.columns.read(table)
-        bad = np.array(sorted(wrong), np.int64)
-        good = np.delete(np.arange(len(table)), bad)
-        parts: list[Lines] = [(bad, self.form.wrong(ids.take(bad), [wrong[row] for row in bad]))] if len(bad) else []
-        at = 0
+        return self.settle(self.attribute(self.read(table, first)))
+
+    def read(self, table: Table, first: int = 0) -> Rows:
+        """Read the rows of a table, the first step of three."""
+        arrays, wrong = self.columns.read(table) if len(table) else ([], {})
+        return Rows(self._ids(table, first), arrays, wrong)
+
+    def attribute(self, rows: Rows) -> Attributed:
+        """Call the method for rows, the second step of three: the only one that needs the model."""
+        bad = np.array(sorted(rows.wrong), np.int64)
+        good = np.delete(np.arange(len(rows)), bad)
+        answers, at = [Answer(bad, errors=[rows.wrong[row] for row in bad])] if len(bad) else [], 0
         while at < len(good):
-            rows = good[at : at + self.batch_size]
-            parts += self._halved(arrays, ids, rows)
-            at += len(rows)
+            own = good[at : at + self.batch_size]
+            answers += self._halved(rows, own)
+            at += len(own)
+        return Attributed(rows, answers)
+
+    def settle(self, attributed: Attributed) -> Block:
+        """Bring what the method said into the form of all layouts, the third step of three."""
+        rows = attributed.rows
+        if not len(rows):
+            return self.form.wrong(rows.ids, [])
+        parts = [part for answer in attributed.answers for part in self._lines(rows, answer)]
         if len(parts) == 1:
             return parts[0][1]
-        order = np.concatenate([np.repeat(rows, len(block) // len(rows)) for rows, block in parts])
+        order = np.concatenate([np.repeat(own, len(block) // len(own)) for own, block in parts])
         return joined([block for _, block in parts]).take(np.argsort(order, kind="stable"))
 
     def _ids(self, table: Table, first: int) -> Column:
@@ -157,37 +222,45 @@ class BatchExplainer:
         ids = table[self.id_column].combine_chunks()
         return ids.dictionary_decode() if isinstance(ids, pa.DictionaryArray) else ids
 
-    def _halved(self, arrays: Sequence[np.ndarray], ids: Column, rows: np.ndarray) -> Iterator[Lines]:
+    def _halved(self, rows: Rows, own: np.ndarray) -> Iterator[Answer]:
         """Explain rows together; where that fails, each half by itself, down to the row that is to blame."""
-        whole = len(rows) == len(ids)
-        own = ids if whole else ids.take(rows)
         try:
-            block = self._block(arrays if whole else [x[rows] for x in arrays], own)
+            yield Answer(own, self._explanations(rows.take(own)))
         except Exception as error:
-            if len(rows) == 1:
-                yield rows, self.form.wrong(own, [_text(error)])
+            if len(own) == 1:
+                yield Answer(own, errors=[_text(error)])
                 return
             if _is_memory(error):
-                self.batch_size = min(self.batch_size, max(1, len(rows) // 2))
+                self.batch_size = min(self.batch_size, max(1, len(own) // 2))
         else:
-            fine = self.form.fine(block)
-            if fine.all():
-                yield rows, block
-            elif fine.any():
-                yield rows[fine], block.take(np.repeat(fine, self.form.lines))
-            if not fine.all():
-                yield rows[~fine], self.form.wrong(own.take(np.flatnonzero(~fine)), [NOT_FINITE] * int((~fine).sum()))
             return
-        middle = len(rows) // 2
-        yield from self._halved(arrays, ids, rows[:middle])
-        yield from self._halved(arrays, ids, rows[middle:])
+        middle = len(own) // 2
+        yield from self._halved(rows, own[:middle])
+        yield from self._halved(rows, own[middle:])
 
-    def _block(self, arrays: Sequence[np.ndarray], ids: Column) -> Block:
+    def _explanations(self, rows: Rows) -> list[Explanation]:
+        """Call the method: once for all rows, or for each by itself where each has draws of its own."""
         if not self.draws:
-            return self.form.block(self._explanation(arrays, None), ids)
-        seeds = [row_seed(self.arguments["seed"], name) for name in ids.to_pylist()]
-        rows = [self._explanation([x[n : n + 1] for x in arrays], seed) for n, seed in enumerate(seeds)]
-        return joined([self.form.block(one, ids.slice(n, 1)) for n, one in enumerate(rows)])
+            return [self._explanation(rows.arrays, None)]
+        seeds = [row_seed(self.arguments["seed"], name) for name in rows.ids.to_pylist()]
+        return [self._explanation([x[n : n + 1] for x in rows.arrays], seed) for n, seed in enumerate(seeds)]
+
+    def _lines(self, rows: Rows, answer: Answer) -> Iterator[Lines]:
+        """Give the lines of an answer; those of rows whose attributions are not finite by themselves."""
+        own, ids = answer.rows, rows.take(answer.rows).ids
+        if answer.errors:
+            yield own, self.form.wrong(ids, answer.errors)
+            return
+        step = len(own) // len(answer.explanations)
+        blocks = [self.form.block(one, ids.slice(n * step, step)) for n, one in enumerate(answer.explanations)]
+        block = joined(blocks)
+        fine = self.form.fine(block)
+        if fine.all():
+            yield own, block
+        elif fine.any():
+            yield own[fine], block.take(np.repeat(fine, self.form.lines))
+        if not fine.all():
+            yield own[~fine], self.form.wrong(ids.take(np.flatnonzero(~fine)), [NOT_FINITE] * int((~fine).sum()))
 
     def _explanation(self, arrays: Sequence[np.ndarray], seed: int | None) -> Explanation:
         """Call the method, and keep what it warns of."""
@@ -224,10 +297,6 @@ class BatchExplainer:
     @property
     def _parameters(self) -> Mapping[str, Any]:
         return inspect.signature(METHODS[self.method]).parameters
-
-
-#: Numbers of rows, and the lines of these rows, as many of each.
-Lines = tuple[np.ndarray, Block]
 
 
 def row_seed(seed: int, name: Any) -> int:
@@ -294,6 +363,7 @@ def explain_batches(
     Examples
     --------
     >>> import pyarrow as pa
+    >>> from innsight_py import Converter, explain_batches
     >>> model = {"input_dim": [2], "layers": [{"type": "Dense", "weight": [[1.0, -3.0]]}]}
     >>> table = pa.table({"id": ["a"], "age": [1.0], "dose": [2.0]})
     >>> explainer = explain_batches(Converter(model), table.schema, method="deeplift", id_column="id")
@@ -325,99 +395,6 @@ def explain_batches(
     return BatchExplainer(
         with_own_names(converter, found), method, arguments, found, id_column, id_type, layout, batch_size
     )
-
-
-def read_converter(model: Any) -> Explainable:
-    """Return the converter that was given, or make one of what `Converter` takes."""
-    return model if isinstance(model, Explainable) else Converter(model)
-
-
-def read_arguments(method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the name of a method, and the names of its arguments.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there is no such method or argument.
-    """
-    if method not in METHODS:
-        raise ValueError(f"Argument 'method': there is no method '{method}'{suggestion(method, METHODS)}")
-    known = [name for name in inspect.signature(METHODS[method]).parameters if name not in _OWN]
-    for name in arguments:
-        if name not in known:
-            raise TypeError(
-                f"There is no argument '{name}' of '{method}' in a data set{suggestion(name, known)} "
-                f"Its arguments: {', '.join(known)}."
-            )
-    target = arguments.get("target")
-    if target is not None and not isinstance(target, str | int | Mapping):
-        raise ValueError(
-            f"Argument 'target': expected 'predicted', or one node or label for all rows of the data set, got "
-            f"{describe(target)}."
-        )
-    seed = arguments.get("seed")
-    if seed is not None and not is_whole(seed):
-        raise TypeError(f"Argument 'seed': expected a whole number, got {describe(seed)}.")
-    return dict(arguments)
-
-
-def takes_seed(method: str) -> bool:
-    """Tell whether a method draws random numbers."""
-    return method in METHODS and "seed" in inspect.signature(METHODS[method]).parameters
-
-
-def read_pixels(value: Any) -> tuple[float, float]:
-    """Read what black and white become.
-
-    Raises
-    ------
-    TypeError
-        If it is no pair of numbers.
-    """
-    wrong = TypeError(f"Argument 'pixels': expected two numbers, such as (0, 1) or (-1, 1), got {describe(value)}.")
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise wrong
-    try:
-        return read_number(value[0]), read_number(value[1])
-    except ValueError:
-        raise wrong from None
-
-
-def with_own_names(converter: Explainable, columns: Columns) -> Explainable:
-    """Return a converter whose features are named by the columns, where the model has no names of its own."""
-    names = [
-        [list(own)] if len(own) == len(port.names[0]) and len(port.dim) == 1 and len(own) > 1 and
-        [str(label) for label in port.names[0]] == default_names(port.dim)[0] else port.names
-        for own, port in zip(columns.names, converter.inputs, strict=True)
-    ]  # fmt: skip
-    return with_names(converter, names) if isinstance(converter, Converter) else converter
-
-
-def read_id_type(schema: Any, id_column: str | None) -> Any:
-    """Return the type of the ids, whole numbers where rows have only their number.
-
-    Raises
-    ------
-    ValueError
-        If there is no such column.
-    """
-    import pyarrow as pa
-
-    if id_column is None:
-        return pa.int64()
-    if id_column not in schema.names:
-        raise ValueError(
-            f"Argument 'id_column': there is no column '{id_column}'{suggestion(id_column, schema.names)} "
-            f"Columns: {', '.join(schema.names[:8])}."
-        )
-    return _without_codes(schema.field(id_column).type)
-
-
-def _without_codes(kind: Any) -> Any:
-    """Return the type of Arrow that a column has when its words are written out."""
-    import pyarrow as pa
-
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _dim(port: Port, columns: Columns) -> tuple[int, ...]:

@@ -58,8 +58,7 @@ class Columns:
         Returns
         -------
         list of ndarray
-            ``(rows, *dims)`` for each input, in the user's layout, and in memory perhaps by columns; rows that are
-            wrong hold 0.
+            ``(rows, *dims)`` for each input, in the user's layout; rows that are wrong hold 0.
         dict of int to str
             The rows that cannot be explained, and why.
         """
@@ -77,7 +76,7 @@ class Columns:
                 return self._pictures(column, names[0], port, wrong)
             return _lists(column, names[0], dim, wrong)
         small = all(str(table.schema.field(name).type) in ("float", "halffloat") for name in names)
-        # Columns lie together here as in tables; who takes rows turns them when they are copied anyway.
+        # Columns are copied one by one and turned once: the method would turn each piece of them several times.
         array, at = np.empty((len(names), len(table)), np.float32 if small else np.float64), 0
         for batch in table.select(list(names)).to_batches():
             for own, column, name in zip(array, batch.columns, names, strict=True):
@@ -88,7 +87,7 @@ class Columns:
             for row in np.flatnonzero(~finite.all(0)):
                 name = names[int(np.argmin(finite[:, row]))]
                 wrong.setdefault(int(row), f"the column '{name}' holds no finite number")
-        return array.T.reshape(len(table), *dim)
+        return np.ascontiguousarray(array.T).reshape(len(table), *dim)
 
     def _pictures(self, column: Column, name: str, port: Port, wrong: dict[int, str]) -> np.ndarray:
         """Read images, channels as the user's layout has them."""

@@ -13,9 +13,7 @@ from tqdm.auto import tqdm
 
 from innsight_py._checks import Count, FilePath, Flag, NotNegative, checked, warn
 from innsight_py._errors import see
-from innsight_py.datasets.arrow import require
-from innsight_py.datasets.batches import (
-    BatchExplainer,
+from innsight_py.datasets.arguments import (
     read_arguments,
     read_converter,
     read_id_type,
@@ -23,6 +21,8 @@ from innsight_py.datasets.batches import (
     takes_seed,
     with_own_names,
 )
+from innsight_py.datasets.arrow import require
+from innsight_py.datasets.batches import BatchExplainer
 from innsight_py.datasets.columns import find_columns
 from innsight_py.datasets.explained import ExplainedDataset, gather, load_explanations
 from innsight_py.datasets.folder import Folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from innsight_py.datasets.arrow import Table
-from innsight_py.datasets.batches import BatchExplainer
+from innsight_py.datasets.batches import Attributed, BatchExplainer, Rows
 from innsight_py.datasets.block import Block, joined
 from innsight_py.datasets.folder import Folder, Part
 from innsight_py.datasets.layouts import from_table, to_table
@@ -51,12 +51,28 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """A part whose rows are read, in batches; none where only some rows of its table are done again."""
+
+    unit: Unit
+    batches: Sequence[Rows]
+
+
+@dataclass(frozen=True)
 class Explained:
-    """The lines of a part before they are written, and those not counted yet, with the number of the first row."""
+    """A part that the method is done with, and its lines where they are known already."""
 
     unit: Unit
     rows: int
-    blocks: Sequence[Block]
+    batches: list[Attributed] = field(default_factory=list)
+    again: Again | None = None
+
+
+@dataclass(frozen=True)
+class Again:
+    """All lines of a part that was done again, and those not counted yet, with the number of the first row."""
+
+    block: Block
     counted: Sequence[tuple[int, Block]]
 
 
@@ -109,46 +125,65 @@ class Job:
 
     def do(self, unit: Unit) -> Receipt:
         """Make one part."""
-        return self.finish(self.explain(unit))
+        return self.finish(self.explain(self.read(unit)))
 
-    def explain(self, unit: Unit) -> Explained:
-        """Explain the rows of one part."""
+    def read(self, unit: Unit) -> Reading:
+        """Read the rows of one part."""
+        unit, explainer = self.with_rows(unit), self.explainer
+        if unit.again:
+            return Reading(unit, ())
+        size = min(explainer.batch_size, unit.batch_size or explainer.batch_size)
+        starts = range(0, len(unit.table), size)
+        batches = [explainer.read(unit.table.slice(at, size), unit.start + at) for at in starts]
+        return Reading(replace(unit, table=None), batches)
+
+    def explain(self, reading: Reading) -> Explained:
+        """Call the method for the rows of one part."""
         self._move()
-        explainer = self.explainer
-        table = unit.table if unit.table is not None else self._read(unit)
+        explainer, unit = self.explainer, reading.unit
         if unit.batch_size is not None:
             explainer.batch_size = min(explainer.batch_size, unit.batch_size)
         if unit.again:
-            return self._again(unit, table)
-        blocks, at = list[tuple[int, Block]](), 0
-        while at < len(table):
+            return Explained(unit, len(unit.table), again=self._again(unit))
+        done = []
+        for batch in reading.batches:
             if self.stop is not None and self.stop.is_set():
                 raise Stopped
-            some = table.slice(at, explainer.batch_size)
-            blocks.append((unit.start + at, explainer.block(some, unit.start + at)))
-            at += len(some)
-        return Explained(unit, len(table), [block for _, block in blocks], blocks)
+            done.append(explainer.attribute(batch))
+        return Explained(unit, sum(len(batch) for batch in reading.batches), done)
 
     def finish(self, done: Explained) -> Receipt:
-        """Count what was explained, and write it."""
+        """Bring what was explained into its form, count it, and write it."""
         import pyarrow as pa
 
         explainer, counted = self.explainer, Statistics(self.explainer.form)
-        for first, block in done.counted:
+        if done.again is not None:
+            blocks, counts, rows = [done.again.block], done.again.counted, len(done.again.counted)
+        else:
+            counts = list(self._settled(done))
+            blocks, rows = [block for _, block in counts], done.rows
+        for first, block in counts:
             counted.add(block, first)
-        if done.unit.again:
+        if done.again is not None:
             counted.rows, counted.errors = 0, -counted.rows
-        errors = [str(error) for block in done.blocks for error in block.errors[~block.good]]
+        errors = [str(error) for block in blocks for error in block.errors[~block.good]]
         part = Part(done.unit.number, done.rows, len(errors))
-        tables = [to_table(block, explainer.form, explainer.schema) for block in done.blocks]
+        tables = [to_table(block, explainer.form, explainer.schema) for block in blocks]
         self.folder.write_part(pa.concat_tables(tables), part)
         error = errors[0] if errors else None
-        rows = len(done.counted) if done.unit.again else done.rows
         return Receipt(part, rows, counted, explainer.warnings, explainer.batch_size, error)
 
-    def _again(self, unit: Unit, table: Table) -> Explained:
+    def _settled(self, done: Explained) -> Iterator[tuple[int, Block]]:
+        """Give the lines of each batch and the number of its first row; what is settled is held no longer."""
+        first = done.unit.start
+        while done.batches:
+            batch = done.batches.pop(0)
+            yield first, self.explainer.settle(batch)
+            first += len(batch.rows)
+
+    def _again(self, unit: Unit) -> Again:
         """Explain the rows of a part that went wrong; count only those that now go well."""
-        form = self.explainer.form
+        form, table = self.explainer.form, unit.table
         known = from_table(self.folder.read_part(unit.number), form)
         row_of = (np.cumsum(np.where(known.good, 1, form.lines)) - 1) // form.lines  # of each line
         parts, counted = [(row_of[known.good], known.take(known.good))], []
@@ -159,7 +194,7 @@ class Job:
                 counted.append((unit.start + int(row), own))
         order = np.concatenate([rows for rows, _ in parts])
         whole = joined([block for _, block in parts if len(block)]).take(np.argsort(order, kind="stable"))
-        return Explained(unit, len(table), [whole], counted)
+        return Again(whole, counted)
 
     def _move(self) -> None:
         """Bring the model to the device of this worker, once."""

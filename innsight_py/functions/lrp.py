@@ -36,6 +36,16 @@ class Part:
     name: str
     of: Callable[[Tensor], Tensor]
 
+    @cached_property
+    def of_weight(self) -> str:
+        """The name of this part of weights."""
+        return f"weight {self.name}"
+
+    @cached_property
+    def of_bias(self) -> str:
+        """The name of this part of a bias."""
+        return f"bias {self.name}"
+
 
 WHOLE = Part("whole", lambda t: t)
 ABOVE = Part("above", lambda t: t.clamp(min=0))
@@ -99,16 +109,15 @@ class Table(NamedTuple):
 
 
 class OneSide(NamedTuple):
-    """A side of a rule's table: the name that a record keeps its shares by, its denominator, and its terms."""
+    """A side of a rule's table: the name that a record keeps its shares by, its denominator, and its terms.
+
+    `is_plain` tells whether the terms are those of the preactivation.
+    """
 
     key: str
     side: Side
     terms: tuple[Term, ...]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the terms are those of the preactivation."""
-        return len(self.terms) == 1 and self.terms[0].input is WHOLE and self.terms[0].weight is WHOLE
+    is_plain: bool
 
 
 class Pulls(NamedTuple):
@@ -186,7 +195,12 @@ class Rule:
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}  # what is cached has functions in it
 
-    @property
+    @cached_property
+    def may_change(self) -> bool:
+        """Whether a parameter is an array or a function, which may be another one the next time."""
+        return any(isinstance(getattr(self, f.name), Tensor) or callable(getattr(self, f.name)) for f in fields(self))
+
+    @cached_property
     def loss(self) -> str | None:
         """Why relevance is lost where there is no bias; None where the rule hands on all."""
         return None if self.keeps_all else f"the rule {self.name} does not hand on all relevance"
@@ -242,7 +256,12 @@ class Shares(Rule):
         table = self.table()
         parts = dict.fromkeys(term.input for term in table.terms)
         sides = [
-            OneSide(f"{self.key} {i}", side._replace(bias=None) if self.bias == "zero" else side, table.of_side(i))
+            OneSide(
+                f"{self.key} {i}",
+                side._replace(bias=None) if self.bias == "zero" else side,
+                table.of_side(i),
+                [(term.input, term.weight) for term in table.of_side(i)] == [(WHOLE, WHOLE)],
+            )
             for i, side in enumerate(table.sides)
         ]
         return Pulls(
@@ -251,6 +270,8 @@ class Shares(Rule):
 
     def stabilize(self, z: Tensor, side: Side) -> Tensor:
         """Return the denominators of a side, stabilised."""
+        if self.stabilizer is None:
+            return away_from_zero(z, stabilizer(z.dtype) if side.epsilon is None else side.epsilon, side.sign)
         return stabilized(z, self.stabilizer, side.sign, side.epsilon)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -72,7 +73,7 @@ class Epsilon(Weighted):
     Parameters
     ----------
     epsilon : float
-        What is added to the size of a preactivation, in its units.
+        What is added to the size of a preactivation, in its units; at least 0.
     %(shares)s
 
     Examples
@@ -88,9 +89,9 @@ class Epsilon(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        read_parameter(self, "epsilon")
+        read_parameter(self, "epsilon", at_least=0.0)
 
-    @property
+    @cached_property
     def loss(self) -> str | None:
         """Why relevance is lost where there is no bias; None for an epsilon of 0."""
         return super().loss if self.epsilon else None

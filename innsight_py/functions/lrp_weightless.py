@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from innsight_py.functions.lrp import WHOLE, Rule, Shares, Table, Term
@@ -30,7 +31,7 @@ class Proportional(Shares):
     name: ClassVar[str] = "proportional"
     keeps_all: ClassVar[bool] = False  # a sum of zeros has nothing to share by
 
-    @property
+    @cached_property
     def loss(self) -> str | None:
         """Why relevance is lost."""
         return "a sum of 0 has nothing to share its relevance by (rule proportional)"
@@ -116,7 +117,7 @@ class Taylor(Rule):
     name: ClassVar[str] = "taylor"
     keeps_all: ClassVar[bool] = False
 
-    @property
+    @cached_property
     def loss(self) -> str | None:
         """Why relevance is lost."""
         return "the softmax rule of AttnLRP keeps a part of the relevance (rule taylor), by design"
@@ -141,7 +142,7 @@ class Block(Rule):
     name: ClassVar[str] = "block"
     keeps_all: ClassVar[bool] = False
 
-    @property
+    @cached_property
     def loss(self) -> str | None:
         """Why relevance is lost; a product keeps it from coming here."""
         return "the rule block hands nothing on of what comes by other ways than a product"

@@ -33,11 +33,19 @@ def fill_zeros(z: Tensor, sign: int = 1) -> Tensor:
 
 def away_from_zero(z: Tensor, epsilon: float, sign: int = 1) -> Tensor:
     """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where that is 0."""
-    moved = torch.empty_like(z)
-    whole = epsilon > 0 and z.numel() >= MANY and is_dense(z) and moved.stride() == z.stride()
-    if not whole:
-        moved = torch.add(z, z.sgn(), alpha=epsilon, out=moved)
-        return moved.add_(is_zero(moved), alpha=sign * stabilizer_at_zero(z.dtype))
+    if epsilon > 0 and z.numel() >= MANY and is_dense(z):
+        moved = torch.empty_like(z)
+        if moved.stride() == z.stride():
+            return _moved_in_parts(z, moved, epsilon, sign)
+    signs = z.sgn()
+    moved = torch.add(z, signs, alpha=epsilon)
+    # Signs without a zero and without a NaN multiply to 1 or -1, which takes half the time of looking for zeros.
+    if epsilon > 0 and z.is_cpu and abs(signs.prod().item()) == 1:
+        return moved
+    return moved.add_(is_zero(moved), alpha=sign * stabilizer_at_zero(z.dtype))
+
+
+def _moved_in_parts(z: Tensor, moved: Tensor, epsilon: float, sign: int) -> Tensor:
     zeros = False
     for x, y in zip(parts(z), parts(moved), strict=True):
         torch.sgn(x, out=y)

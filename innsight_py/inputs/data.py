@@ -115,7 +115,7 @@ def ready_data(data: Any, ports: Sequence[Port], channels_first: bool, dtype: to
     dim = ports[0].dim if channels_first else channels_last(ports[0].dim)
     if not rows or tuple(own) != dim or data.is_meta:
         return None
-    return [data.detach().to(dtype=dtype, copy=True, memory_format=torch.contiguous_format)]
+    return [data.detach().clone(memory_format=torch.contiguous_format)]
 
 
 def read_references(

@@ -40,7 +40,7 @@ class Selection:
     @property
     def layers(self) -> list[int]:
         """Numbers of the selected output layers."""
-        return [i for i, (nodes, target) in enumerate(zip(self.idx, self.targets, strict=True)) if nodes or target]
+        return [i for i, nodes in enumerate(self.idx) if nodes or self.targets[i]]
 
     def count(self, i: int) -> int:
         """Return how many nodes are explained of output layer i for each row."""

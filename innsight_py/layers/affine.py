@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -21,12 +20,14 @@ from innsight_py.functions.lrp import (
     Rule,
     Shares,
     Side,
-    Term,
     Weighted,
 )
 from innsight_py.functions.lrp_rules import Simple
 from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record, times_slope
+from innsight_py.layers.known_parts import Parts
 
+#: Under these keys a record keeps the parts of the layer that were made, and those of the input.
+PARTS, SIGNED = "weight parts", "signed input"
 #: The weights above zero and those below, zeros elsewhere (None for a layer whose weights are no tensor).
 SignedWeight = tuple[Tensor | None, Tensor | None]
 
@@ -47,9 +48,9 @@ def _signed_input(x: Tensor) -> tuple[Tensor, Tensor | None]:
     return (x, None) if none_below_zero(x) else (x.clamp(min=0), x.clamp(max=0))
 
 
-def _sent(r: Tensor, share: Tensor, side: Side, over: bool) -> Tensor:
-    """Return what a side hands on, written over the shares where these are not needed any more."""
-    if over and r.shape[0] == 1 and r.shape[1:] == share.shape and r.dtype == share.dtype:
+def _sent_over(r: Tensor, share: Tensor, side: Side) -> Tensor:
+    """Return what a side hands on, written over the shares, which are not needed any more, where it fits."""
+    if r.shape[0] == 1 and r.shape[1:] == share.shape and r.dtype == share.dtype:
         share = share.unsqueeze(0)
         return torch.div(r, share, out=share) if side.factor is None else torch.mul(share, r, out=share)
     return r / share if side.factor is None else share * r
@@ -66,6 +67,8 @@ class Linear(Layer):
     lrp_default: ClassVar[Rule] = Simple()
     #: Whether `transpose` returns memory of its own, which may be written to.
     owns_products: ClassVar[bool] = False
+    #: The parts of W that are 0 for every such layer.
+    lacking: ClassVar[frozenset[Part]] = frozenset()
 
     def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
         """Return ``W x + b``."""
@@ -83,9 +86,9 @@ class Linear(Layer):
         """Return a part of b that adds to an output ``(B, *output_dim)``; None where there is no bias."""
         return None
 
-    def lacks(self, part: Part) -> bool:
-        """Tell whether a part of W is 0 for every such layer."""
-        return False
+    def known_parts(self) -> Parts:
+        """Return the parts of W and b that are known, by `Part.of_weight` and `Part.of_bias`; others are entered."""
+        return {}
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         if not isinstance(rule, Shares):
@@ -116,18 +119,21 @@ class Linear(Layer):
 
         No part is got by subtraction: a share can be as large as 1/stabilizer, and would drown the rest.
         """
-        sides, parts = rule.pulls
-        sent: list[Tensor | None] = []
-        for one in sides:
-            share = at.once(one.key, lambda one=one: self._share(at, rule, one))  # type: ignore[misc]
-            own = rule.stabilizer is None and share is not at.preactivation
-            sent.append(None if share is None else _sent(r, share, one.side, at.is_last and own))
+        # Calls of functions take as long as what they do to small layers: hence some lines that are there twice.
+        (sides, parts), own = rule.pulls, at.once(PARTS, self.known_parts)
+        sent = self._sent(r, at, rule)
         relevance: Tensor | None = None
         for part, terms in parts:
-            x = self._input_part(part, at)
-            pulled = None if x is None else self._pulled(terms, sent, at)
+            x = at.inputs[0] if part is WHOLE else self._input_part(part, at)
             if x is None:
                 continue
+            pulled: Tensor | None = None
+            for term in terms:
+                upper = sent[term.side]
+                if upper is not None and term.weight not in self.lacking:
+                    weight = own.get(term.weight.of_weight)
+                    product = self.transpose(upper, self._weight_part(term.weight, own) if weight is None else weight)
+                    pulled = product if pulled is None else pulled + product
             if relevance is None:
                 relevance = pulled if pulled is None or part is ONES else self._times(pulled, x)
             elif pulled is None:
@@ -138,6 +144,22 @@ class Linear(Layer):
             for one, upper in zip(sides, sent, strict=True):
                 relevance = self._with_bias(relevance, upper, one.side, at)
         return r.new_zeros((*r.shape[:2], *self.input_dims[0])) if relevance is None else relevance
+
+    def _sent(self, r: Tensor, at: Record, rule: Shares) -> list[Tensor | None]:
+        """Return what each side hands on."""
+        kept, over = at.kept, at.is_last and rule.stabilizer is None
+        sent: list[Tensor | None] = []
+        for one in rule.pulls.sides:
+            if one.key not in kept:
+                kept[one.key] = self._share(at, rule, one)
+            share = kept[one.key]
+            if share is None:
+                sent.append(None)
+            elif over and share is not at.preactivation:
+                sent.append(_sent_over(r, share, one.side))
+            else:
+                sent.append(r / share if one.side.factor is None else share * r)
+        return sent
 
     def _times(self, product: Tensor, x: Tensor) -> Tensor:
         """Multiply a product with the input, in its own memory where that is nobody else's."""
@@ -160,13 +182,13 @@ class Linear(Layer):
         found: list[StepProduct] = []
         for part in dict.fromkeys(term.input for term in table.terms):
             terms = [
-                t for t in table.terms if t.input == part and not self.lacks(t.weight) and sent[t.side] is not None
+                t for t in table.terms if t.input == part and t.weight not in self.lacking and sent[t.side] is not None
             ]
             x = self._input_part(part, at)
             if part is ONES or (x is not None and not terms):
                 return None
             for term in terms if x is not None else ():
-                weight = self._weight_part(term.weight, at)
+                weight = self._weight_part(term.weight, at.once(PARTS, self.known_parts))
                 if weight is None:
                     return None
                 found.append(StepProduct(sent[term.side], weight, x))
@@ -191,14 +213,15 @@ class Linear(Layer):
         return share.mul_(torch.sign(at.preactivation) == side.gate) if side.gate else share
 
     def _denominator(self, at: Record, one: OneSide) -> Tensor | None:
-        bias = None if one.side.bias is None else self.bias_part(one.side.bias)
+        own = at.once(PARTS, self.known_parts)
+        bias = None if one.side.bias is None else self._bias_part(one.side.bias, own)
         if one.is_plain and self.bias_part(WHOLE) is None:
             return at.preactivation
         z: Tensor | None = None
         for term in one.terms:
-            x = None if self.lacks(term.weight) else self._input_part(term.input, at)
-            if x is not None:
-                product = self.apply_weight(x, self._weight_part(term.weight, at))
+            x = at.inputs[0] if term.input is WHOLE else self._input_part(term.input, at)
+            if x is not None and term.weight not in self.lacking:
+                product = self.apply_weight(x, self._weight_part(term.weight, own))
                 z = product if z is None else z + product
         return z if z is None or bias is None else z + bias
 
@@ -208,28 +231,32 @@ class Linear(Layer):
         if part is WHOLE:
             return x
         if part is ABOVE or part is BELOW:
-            return at.once("signed input", lambda: _signed_input(x))[0 if part is ABOVE else 1]
+            if SIGNED not in at.kept:
+                at.kept[SIGNED] = _signed_input(x)
+            signed: tuple[Tensor, Tensor | None] = at.kept[SIGNED]
+            return signed[0 if part is ABOVE else 1]
         return part.of(x[:1] if part is ONES else x)
 
-    def _weight_part(self, part: Part, at: Record) -> Tensor | None:
-        return at.once(f"weight {part.name}", lambda: self.weight_part(part))
+    def _weight_part(self, part: Part, own: Parts) -> Tensor | None:
+        """Return a part of W, which is entered among what is known."""
+        found = own.get(part.of_weight)
+        if found is None:
+            found = own[part.of_weight] = self.weight_part(part)
+        return found
 
-    def _pulled(self, terms: Sequence[Term], sent: Sequence[Tensor | None], at: Record) -> Tensor | None:
-        """Pull what is sent through parts of the weights; None where nothing comes."""
-        total: Tensor | None = None
-        for term in terms:
-            upper = None if self.lacks(term.weight) else sent[term.side]
-            if upper is not None:
-                product = self.transpose(upper, self._weight_part(term.weight, at))
-                total = product if total is None else total + product
-        return total
+    def _bias_part(self, part: Part, own: Parts) -> Tensor | None:
+        """Return a part of b, which is entered among what is known."""
+        found = own.get(part.of_bias)
+        if found is None:
+            found = own[part.of_bias] = self.bias_part(part)
+        return found
 
     def _with_bias(self, relevance: Tensor | None, sent: Tensor | None, side: Side, at: Record) -> Tensor | None:
         """Add what a side's part of the bias gets, shared equally among the inputs of each output."""
         bias = None if side.bias is None else self.bias_part(side.bias)
         if bias is None or sent is None:
             return relevance
-        ones = self._weight_part(ONES, at)
+        ones = self._weight_part(ONES, at.once(PARTS, self.known_parts))
         inputs = at.once("inputs", lambda: self.apply_weight(torch.ones_like(at.inputs[0][:1]), ones).clamp_(min=1))
         finite = bias.masked_fill(bias.isinf(), 0.0)  # a mask has nothing to share
         piece = self.transpose(sent * (finite / inputs), ones)

@@ -26,6 +26,7 @@ class Averaging(Affine):
 
     lrp_takes: ClassVar[tuple[type[Rule], ...]] = (Weighted, Proportional, Equal)
     lrp_asked: ClassVar[bool] = True
+    lacking: ClassVar[frozenset[Part]] = frozenset([BELOW])
     family = "average_pooling"
     weight = None
     bias = None
@@ -48,9 +49,6 @@ class Averaging(Affine):
         """Return the factor; None for 1. Squares and ones are as good as the weights: all of a window are equal."""
         factor = part.of(torch.ones((), dtype=torch.float64))
         return None if factor == 1 else factor
-
-    def lacks(self, part: Part) -> bool:
-        return part is BELOW
 
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         if isinstance(rule, Equal):

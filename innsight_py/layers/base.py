@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from innsight_py.functions.layout import fold, unfold
 from innsight_py.functions.lrp import RULES, Rule
 from innsight_py.functions.lrp_weightless import Gradient
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -62,9 +63,11 @@ class Record:
         Before and after the activation function.
     is_last : bool
         Whether no other walk back comes after this one: what was computed once may be written over.
+    kept : dict of str to object
+        What was computed once, see `once`.
     """
 
-    __slots__ = ("_given", "_kept", "_kept_with_partner", "_partner", "inputs", "is_last", "output", "preactivation")
+    __slots__ = ("_given", "_kept_with_partner", "_partner", "inputs", "is_last", "kept", "output", "preactivation")
 
     def __init__(
         self, inputs: tuple[Tensor, ...], preactivation: Tensor, output: Tensor, kept: dict[str, object] | None = None
@@ -72,7 +75,7 @@ class Record:
         self.inputs = inputs
         self.preactivation = preactivation
         self.output = output
-        self._kept: dict[str, object] = kept or {}
+        self.kept: dict[str, Any] = kept or {}
         self._given = tuple(kept) if kept else ()
         self.is_last = False
         self._partner: Record | None = None
@@ -85,7 +88,7 @@ class Record:
             return x[places]
 
         before = output if self.preactivation is self.output else cut(self.preactivation)
-        given = ((key, self._kept.get(key)) for key in dict.fromkeys((WINNERS, *self._given)))
+        given = ((key, self.kept.get(key)) for key in dict.fromkeys((WINNERS, *self._given)))
         kept: dict[str, object] = {key: cut(value) for key, value in given if isinstance(value, Tensor)}
         return Record(tuple(cut(x) for x in self.inputs), before, output, kept)
 
@@ -101,18 +104,18 @@ class Record:
 
     def forget(self) -> None:
         """Let go of all that was computed only once a pass, but for what the pass itself left."""
-        self._kept = {key: self._kept[key] for key in self._given}
-        for value in self._kept.values():
+        self.kept = {key: self.kept[key] for key in self._given}
+        for value in self.kept.values():
             if isinstance(value, Record):
                 value.forget()
         self._partner, self._kept_with_partner = None, None
 
-    def once(self, key: str, compute: Callable[[], T]) -> T:
+    def once(self, key: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
-        kept = self._kept
+        kept = self.kept
         if key not in kept:
-            kept[key] = compute()
-        return kept[key]  # type: ignore[return-value]
+            kept[key] = compute(*args, **kwargs)
+        return kept[key]  # type: ignore[no-any-return]
 
     def once_with(self, ref: Record, key: str, compute: Callable[[], T]) -> T:
         """Compute something that depends on this pass and a reference's once, for as long as the two stay together."""

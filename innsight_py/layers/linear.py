@@ -10,9 +10,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from innsight_py.functions.activations import Activation
 from innsight_py.functions.layout import empty_like, fold, unfold
-from innsight_py.functions.lrp import Part
+from innsight_py.functions.lrp import WHOLE, Part
 from innsight_py.layers.affine import Affine
 from innsight_py.layers.base import Record
+from innsight_py.layers.known_parts import Parts, parts_of
 
 
 class _Weighted(Affine):
@@ -45,13 +46,21 @@ class _Weighted(Affine):
 
     def gradient(self, g: Tensor, at: Record, *, skip_activation: bool = False) -> list[Tensor | None]:
         if not (skip_activation or self.activation.is_linear):
-            g = self.through_activation(g, at)
+            g = self.activation.vjp(g, at, self._derivative)
         return [self.transpose(g, self._buffers["weight"])]
+
+    def known_parts(self) -> Parts:
+        own = self._buffers
+        if type(own) is not dict:  # in half precision, and cast each time
+            return {}
+        weight = own["weight"]
+        assert weight is not None
+        return parts_of(self, weight, own["bias"])
 
     def weight_part(self, part: Part) -> Tensor | None:
         weight = self._buffers["weight"]
         assert weight is not None
-        return part.of(weight)
+        return weight if part is WHOLE else part.of(weight)
 
     def bias_part(self, part: Part) -> Tensor | None:
         bias = self._buffers["bias"]
@@ -64,13 +73,9 @@ class Dense(_Weighted):
     r_class = "Dense_Layer"
     family = "dense"
 
-    def apply_weight(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        assert weight is not None
-        return F.linear(x, weight, bias)
-
-    def transpose(self, g: Tensor, weight: Tensor | None) -> Tensor:
-        assert weight is not None
-        return g @ weight
+    # Torch's own functions as they are: a call more takes as long as an operation on a small layer.
+    apply_weight = staticmethod(F.linear)  # type: ignore[assignment]
+    transpose = staticmethod(torch.matmul)  # type: ignore[assignment]
 
     def broadcast_bias(self, bias: Tensor) -> Tensor:
         return bias

@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innsight_py._errors import see
 from innsight_py.layers.base import Record, UnsupportedLayerError
 from innsight_py.layers.cast import Computing
 
 #: Operators that give fractions, but no gradient.
 _JUMPING = ("round", "floor", "ceil", "trunc", "fix", "sgn", "sign", "heaviside", "floor_divide")
+#: Operators that give fractions and are meant to have no gradient; so are those that begin with "new_".
+_CONSTANT = ("detach", "_like", "zero", "fill")
 
 
 class Operator(Computing):
@@ -74,8 +77,15 @@ class Operator(Computing):
         pulled: list[Tensor | None] = [None] * len(at.inputs)
         with torch.enable_grad():
             leaves = [x.detach().requires_grad_(_is_smooth(x)) for x in at.inputs]
-            out = self.linear(*leaves)
+            try:
+                out = self.linear(*leaves)
+            except RuntimeError as error:
+                if "derivative for" not in str(error):
+                    raise
+                raise self._has_none() from None
             if not out.requires_grad:
+                if self._is_taken_as_constant(out) and smooth:
+                    raise self._has_none()
                 return pulled
             sources = [leaves[i] for i in smooth]
             rows = [
@@ -90,8 +100,16 @@ class Operator(Computing):
             gradients: tuple[Tensor, ...] = torch.autograd.grad(*args, **kwargs)
             return gradients
         except RuntimeError:
-            at = f" at {self.place}" if self.place else ""
-            raise UnsupportedLayerError(f"torch has no gradient of {self.kind} (layer '{self.name}'{at}).") from None
+            raise self._has_none() from None
+
+    def _has_none(self) -> UnsupportedLayerError:
+        at = f" at {self.place}" if self.place else ""
+        text = f"torch has no gradient of {self.kind} (layer '{self.name}'{at})"
+        return UnsupportedLayerError(see("no-rule", text))
+
+    def _is_taken_as_constant(self, out: Tensor) -> bool:
+        """Tell whether torch takes for a constant what is none, and would say 0: Bessel functions, for example."""
+        return _is_smooth(out) and not self.plain_name.endswith(_CONSTANT) and not self.plain_name.startswith("new_")
 
 
 class Function(Operator):
@@ -107,6 +125,9 @@ class Function(Operator):
     @property
     def plain_name(self) -> str:
         return ""
+
+    def _is_taken_as_constant(self, out: Tensor) -> bool:
+        return False  # its backward says what has a gradient
 
     @property
     def kind(self) -> str:

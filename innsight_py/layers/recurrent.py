@@ -77,7 +77,7 @@ class Within(Rule):
     def key(self) -> str:
         return " ".join(f"{name} {rule.key} {factor}" for part in self.parts for name, (rule, factor) in part.items())
 
-    @property
+    @functools.cached_property
     def loss(self) -> str | None:
         return None
 

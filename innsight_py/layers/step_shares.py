@@ -8,7 +8,7 @@ from torch import Tensor
 
 from innsight_py.functions.lrp import Rule
 from innsight_py.layers.affine import StepProduct
-from innsight_py.layers.base import Record, T
+from innsight_py.layers.base import P, Record, T
 from innsight_py.layers.linear import Dense
 
 #: Distributes relevance at one of several steps.
@@ -26,8 +26,10 @@ class StepRecord(Record):
         super().__init__(inputs, output, output, kept)
         self._all = together
 
-    def once(self, key: str, compute: Callable[[], T]) -> T:
-        return self._all.once(key, compute) if key.startswith("weight") else super().once(key, compute)
+    def once(self, key: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if key.startswith("weight"):
+            return self._all.once(key, compute, *args, **kwargs)
+        return super().once(key, compute, *args, **kwargs)
 
 
 class StepShares:

@@ -53,7 +53,7 @@ def warn_of_new_nans(
     predictions : sequence of (Tensor or None), optional
         Predictions ``(B, K)`` for each output layer. Those of a gradient may be infinite where it is not.
     """
-    attributions = [x for row in result for x in row or () if x is not None]
+    attributions = [x for row in result if row is not None for x in row if x is not None]
     predicted = [x for x in predictions if x is not None]
     what, found = "attributions", attributions
     if are_finite(attributions):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import PlainValidator
 from torch import Tensor
 
-from innsight_py._checks import WrongTypeError, warn
+from innsight_py._checks import Plainly, WrongTypeError, warn
 from innsight_py._errors import see
 from innsight_py.explanation import Explanation
 from innsight_py.functions.elementwise import are_finite
@@ -20,15 +20,16 @@ from innsight_py.inputs.nodes import as_nodes
 from innsight_py.inputs.references import fill_in, leaves_out, warn_of_far_default
 from innsight_py.inputs.selection import select_ports
 from innsight_py.methods.tokens import check_tokens, token_references
+from innsight_py.model.converter import Converter
 from innsight_py.model.explainable import DTYPES, Explainable
 from innsight_py.model.graph import Graph
 from innsight_py.model.part import Part
 from innsight_py.model.section import Section
-from innsight_py.model.tokens import at_vectors, looked_up
+from innsight_py.model.tokens import at_vectors, looks_up
 from innsight_py.results.attributions import Buffers
 
 #: What a method is called with anew each time.
-_MODEL_AND_DATA = ("converter", "model", "data", "data_names")
+_MODEL_AND_DATA = frozenset(("converter", "model", "data", "data_names"))
 
 
 def _explainable(value: object) -> object:
@@ -38,7 +39,7 @@ def _explainable(value: object) -> object:
 
 
 #: What the gradient methods take: a converter, or a module as it is (see `innsight_py.model.module`).
-AnyConverter = Annotated[Explainable, PlainValidator(_explainable)]
+AnyConverter = Annotated[Explainable, PlainValidator(_explainable), Plainly(Converter)]
 
 
 class Asked(Explanation):
@@ -48,12 +49,25 @@ class Asked(Explanation):
     own_path: ClassVar[bool] = False
     #: What was given beside the model and the data, from which `innsight_py.methods.again` calls the method again.
     arguments: dict[str, Any]
+    # What most calls leave as it is: an object with few attributes of its own is made sooner.
+    layer: Sequence[str] | None = None
+    neuron: Any = None
+    #: What the reference is called: "center", "mean", ...; None for numbers.
+    reference_name: str | None = None
+    #: Keeps a copy in another precision as long as the result, see `innsight_py.model.held`.
+    _in_use: Graph | None = None
+    _graph_of: Graph | None = None  # what is walked of it
+    _part: Part | None = None
+    _names: Sequence[str] | None = None
+    preds: list[Tensor | None] | None = None
+    decomp_goal: list[Tensor | None] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102 (keeps the arguments)
         made = super().__new__(cls)
         made.arguments = kwargs if len(args) < 3 else {"data_ref": args[2], **kwargs}  # which may come without its name
-        for name in _MODEL_AND_DATA:
-            made.arguments.pop(name, None)
+        if not _MODEL_AND_DATA.isdisjoint(kwargs):
+            for name in _MODEL_AND_DATA:
+                made.arguments.pop(name, None)
         return made
 
     def __init__(
@@ -73,11 +87,7 @@ class Asked(Explanation):
         neuron: Any = None,
     ) -> None:
         self._converter = converter
-        #: Keeps a copy in another precision as long as the result, see `innsight_py.model.held`.
-        self._in_use: Graph | None = None
-        self._graph_of: Graph | None = None  # what is walked of it
         self.channels_first = converter.channels_first if channels_first is None else channels_first
-        self._part: Part | None = None
         if layer is not None or neuron is not None:
             assert isinstance(converter, Explainable)
             self._part = Part(converter, layer, neuron, self.channels_first)
@@ -88,9 +98,10 @@ class Asked(Explanation):
                     raise ValueError(f"Arguments 'neuron' and '{other}' both say what is explained: give one of them.")
                 output_idx, ignore_last_act = self._part.nodes, False
             converter = self._part
-        self.layer = None if self._part is None else self._part.layers
-        self.neuron = neuron
-        self.groups = None if self.layer is not None else getattr(self._converter, "groups", None)
+            self.layer, self.neuron = self._part.layers, neuron
+        groups = getattr(self._converter, "groups", None)
+        if groups is not None and self.layer is None:
+            self.groups = groups
         self._given_data: list[Tensor] = []
         self._inner: dict[str, Tensor] = {}  # the values of the layers at the data
         self._instead: dict[str, Tensor] = {}  # values of layers that references have
@@ -99,24 +110,20 @@ class Asked(Explanation):
         self.verbose = verbose
         self.dtype: Literal["float", "double"] = dtype
         self.batch_size = batch_size
-        selection = select_ports(output_idx, output_label, target, converter.outputs)
+        outputs = converter.outputs
+        selection = select_ports(output_idx, output_label, target, outputs)
         self._selection = selection
         self.output_idx = [
             None if nodes is None else as_nodes(nodes, port.dim)
-            for nodes, port in zip(selection.idx, converter.outputs, strict=True)
+            for nodes, port in zip(selection.idx, outputs, strict=True)
         ]
         self.output_label = [None if labels is None else list(labels) for labels in selection.labels]
         self.targets = [None if one is None else one.name for one in selection.targets]
         self._given_names = data_names
-        #: What the reference is called: "center", "mean", ...; None for numbers.
-        self.reference_name: str | None = None
-        self._names: Sequence[str] | None = None
         self._rows = 1
         self._largest: list[Tensor | None] = []
         self.data: list[Tensor] = []
         self.result: Buffers = []
-        self.preds: list[Tensor | None] | None = None
-        self.decomp_goal: list[Tensor | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_in_use": None, "_graph_of": None}
@@ -164,7 +171,9 @@ class Asked(Explanation):
 
     def _found_model(self) -> Graph:
         """Return the graph that the converter has for this method."""
-        return cast(Explainable, self._converter).model_in(self.dtype)
+        converter: Any = self._converter
+        model: Graph = converter.model_in(self.dtype)
+        return model
 
     @property
     def _base(self) -> Graph:
@@ -189,7 +198,7 @@ class Asked(Explanation):
     @property
     def _fixed(self) -> frozenset[int]:
         """Numbers of the inputs that come with each row and are not explained."""
-        return frozenset(j for j, port in enumerate(self._converter.inputs) if port.kind == "fixed")
+        return frozenset([j for j, port in enumerate(self._converter.inputs) if port.kind == "fixed"])
 
     def _read(self, data: Any, argument: str) -> list[Tensor]:
         """Read data in the user's layout."""
@@ -199,12 +208,16 @@ class Asked(Explanation):
             numbers, self._converter.input_dim, self.channels_first, DTYPES[self.dtype], argument,
             self._converter.input_names, self._converter.input_keys,
         )  # fmt: skip
-        check_tokens(read, self._converter, self._whole_model, argument)
+        if self._embeds:
+            check_tokens(read, self._converter, self._whole_model, argument)
         if argument == "data":
             given, self._rows = self._given_names, read[0].shape[0]
-            named = own_data_names(data, self._rows) if given is None else read_data_names(given, data, self._rows)
-            self._names = named
-            self.row_values = shown
+            if given is not None:
+                self._names = read_data_names(given, data, self._rows)
+            elif type(data) is not Tensor:
+                self._names = own_data_names(data, self._rows)
+            if shown is not None:
+                self.row_values = shown
             _warn_of_missing(read, self.data_name)
         return read
 
@@ -294,7 +307,7 @@ class Asked(Explanation):
     @property
     def _embeds(self) -> bool:
         """Whether inputs go into embeddings."""
-        return bool(looked_up(self._whole_model))
+        return looks_up(self._whole_model)
 
     @property
     def _holds_own(self) -> bool:

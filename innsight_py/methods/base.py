@@ -105,7 +105,8 @@ class InterpretingMethod(Asked):
     def _take(self, inputs: Sequence[Tensor], rows: slice, graph: Graph | None = None) -> list[Tensor]:
         """Take some rows of all inputs, laid out in memory as the model is quickest with them."""
         graph = self._model if graph is None else graph
-        return graph.lay_out([cut(x, rows) for x in inputs])
+        is_all = rows.start == 0 and rows.stop == inputs[0].shape[0]
+        return graph.lay_out(inputs if is_all else [cut(x, rows) for x in inputs])
 
     def _take_reference(self, reference: Sequence[Tensor], rows: slice, graph: Graph) -> list[Tensor]:
         """Take the references of some rows: the only one, where it is the same for all."""
@@ -113,14 +114,17 @@ class InterpretingMethod(Asked):
 
     def _finish(self, walk: Walked) -> None:
         """Take over what a walk found; buffers ``(K, B, *dims)`` get shape and layout of results, ``(B, *dims, K)``."""
+        first, buffers = self.channels_first, walk.buffers
+        if self._embeds and self.layer is None:
+            buffers = self._by_inputs(buffers)
 
         def arrange(x: Tensor | None) -> Tensor | None:
             if x is None:
                 return None
             x = x.movedim(0, -1)
-            return x if self.channels_first or x.dim() < 4 else x.movedim(1, -2)
+            return x if first or x.dim() < 4 else x.movedim(1, -2)
 
-        self.result = [None if row is None else [arrange(x) for x in row] for row in self._by_inputs(walk.buffers)]
+        self.result = [None if row is None else [arrange(x) for x in row] for row in buffers]
         self._take_targets(walk.targets(), walk.largest())
         self._given_data, self.preds = self.data, walk.predictions()
         warn_of_new_nans(self.title, self._model, self.result, self.data, self._passes(), self.data_name, self.preds)
@@ -130,8 +134,6 @@ class InterpretingMethod(Asked):
     def _by_inputs(self, buffers: Buffers) -> Buffers:
         """Return what came to vectors as one number for each entry of the inputs that go into embeddings."""
         model = self._model
-        if self.layer is not None or not self._embeds:
-            return buffers
         places = {name: j for j, name in enumerate(model.inputs)}
         vectors = looked_up(self._base)
         found: Buffers = []

@@ -22,7 +22,7 @@ from innsight_py.methods.gradient_step import gradient_step
 from innsight_py.methods.relu_rule import ReluRule, check_relus, relu_step
 from innsight_py.methods.walk import Walk
 from innsight_py.model.explainable import Explainable
-from innsight_py.model.graph import Graph, Seen, Step, Trace
+from innsight_py.model.graph import Graph, Step, Trace
 
 #: Gives the points of some rows and steps, each input ``(rows * steps, *dims)``, and what gradients are multiplied by.
 Points = Callable[[slice, slice], tuple[list[Tensor], list[Tensor] | None]]
@@ -45,24 +45,24 @@ class GradientBased(InterpretingMethod):
     def _step(self, trace: Trace) -> Step:
         return gradient_step(trace)
 
-    def _seen(self, walk: Walk, rows: int) -> Seen | None:
-        """Let a pass that takes much memory keep no more than the gradient needs."""
-        return sparing.for_gradients(walk.ends) if walk.is_large(rows) else None
-
-    def _later(self) -> sparing.Later | None:
-        return sparing.after_gradients
+    @property
+    def _spares(self) -> bool:
+        """Whether a pass that takes much memory may keep no more than the gradient needs."""
+        return True
 
     def _average(self, walk: Walk, n: int, points: Points, observe: bool = False) -> None:
         """Leave the mean of the gradients over n points a row, each times what `points` says, in the walk's buffers."""
         for rows, steps in walk.blocks(n):
             inputs, factors = points(rows, steps)
-            trace = walk.model.trace(inputs, seen=self._seen(walk, len(inputs[0])))
+            spares = walk.is_large(inputs[0].shape[0]) and self._spares
+            trace = walk.model.trace(inputs, seen=sparing.for_gradients(walk.ends) if spares else None)
             if observe:
                 walk.observe(trace, rows)
             shape = (rows.stop - rows.start, steps.stop - steps.start)
             points_at_once = shape[0] * shape[1]
+            later = sparing.after_gradients if spares else None
             for i, nodes, pieces in walk.back(
-                self._step(trace), rows, points_at_once, points_at_once / n, spent=trace, later=self._later()
+                self._step(trace), rows, points_at_once, points_at_once / n, spent=trace, later=later
             ):  # fmt: skip
                 for j, piece in enumerate(pieces):
                     if piece is None:
@@ -162,11 +162,9 @@ class Gradient(GradientBased):
     def _step(self, trace: Trace) -> Step:
         return gradient_step(trace) if self.relu_rule is None else relu_step(trace, self.relu_rule)
 
-    def _seen(self, walk: Walk, rows: int) -> Seen | None:
-        return super()._seen(walk, rows) if self.relu_rule is None else None
-
-    def _later(self) -> sparing.Later | None:
-        return super()._later() if self.relu_rule is None else None
+    @property
+    def _spares(self) -> bool:
+        return self.relu_rule is None
 
     def _fields(self) -> list[tuple[str, str]]:
         return [*super()._fields(), *([] if self.relu_rule is None else [("relu_rule", f"'{self.relu_rule}'")])]

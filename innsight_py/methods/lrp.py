@@ -347,6 +347,8 @@ def _warn_of_unmerged(stays: Mapping[str, str]) -> None:
 
 def _plain(rule_name: Any) -> Any:
     """Return a copy of what may be changed later, with tuples for pairs."""
+    if type(rule_name) is str:
+        return rule_name
     if isinstance(rule_name, Mapping):
         return dict(rule_name)
     return [tuple(pair) for pair in rule_name] if isinstance(rule_name, list) else rule_name

@@ -15,7 +15,15 @@ from innsight_py.methods.gradient import GradientBased, Points
 from innsight_py.methods.walk import Walk
 from innsight_py.model.graph import Graph
 from innsight_py.model.section import Section
-from innsight_py.results.completeness import warn_of_few_steps
+from innsight_py.results.completeness import STEPS_TOLERANCE, misses_goals, residual_of, warn_of_few_steps
+
+#: How far along the path a point is that counts as one beside the reference.
+BESIDE = 1e-6
+#: Why sums are missed however many steps there are.
+JUMP = (
+    "the output jumps at the reference (where a norm of zeros is divided by, for example), which no number of steps "
+    "shows; another x_ref helps"
+)
 
 
 class IntegratedGradient(GradientBased):
@@ -115,9 +123,31 @@ class IntegratedGradient(GradientBased):
             if column == 0:  # each layer of a list has a goal of its own
                 self.decomp_goal = walk.explained(minus=walk.explained_at(reference))
             self.explained_values = walk.explained()
-        self.cuts = self._model.gradient_losses()
-        if self.decomposes:
-            warn_of_few_steps(self)
+            self.cuts = self._model.gradient_losses()
+            if self.decomposes and misses_goals(self):
+                if not self.cuts and self.layer is None and self._jumps(walk, inputs, reference):
+                    self.cuts = [JUMP]
+                warn_of_few_steps(self)
+
+    def _jumps(self, walk: Walk, inputs: list[Tensor], reference: list[Tensor]) -> bool:
+        """Tell whether most of the worst residual is missed between a reference and a point beside it.
+
+        A norm by which a model divides is an example: beside zeros the direction counts, and at zeros there is none.
+        """
+        beside = [x_ref + BESIDE * (x - x_ref) for x, x_ref in zip(inputs, reference, strict=True)]
+        residual = residual_of(self)
+        assert residual is not None
+        steps = walk.explained(minus=walk.explained_at(beside))
+        for goal, rest, missing, relative in zip(
+            self.decomp_goal or (), steps, residual.absolute, residual.relative, strict=True
+        ):
+            if goal is None or rest is None or missing is None or relative is None:
+                continue
+            worst = relative.abs().nan_to_num(nan=0.0).argmax()
+            jump, whole, gap = (abs(float(x.flatten()[worst])) for x in (goal - rest, goal, missing))
+            if float(relative.flatten()[worst].abs()) > STEPS_TOLERANCE and jump > min(whole, gap) / 2:
+                return True
+        return False
 
     def _path(self, graph: Graph, inputs: list[Tensor], reference: list[Tensor]) -> Points:
         """Return what gives the points of the path."""

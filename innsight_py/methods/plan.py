@@ -56,7 +56,9 @@ def plan_of(graph: Graph, layers: Sequence[int], ignore_last_act: bool, itemsize
     itemsize : int
         Bytes of a number.
     """
-    known = _KNOWN.setdefault(graph, {})
+    known = _KNOWN.get(graph)
+    if known is None:
+        known = _KNOWN.setdefault(graph, {})
     key = (tuple(layers), ignore_last_act, itemsize)
     plan = known.get(key)
     if plan is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -82,7 +83,7 @@ class Walk:
     @property
     def pairs(self) -> int:
         """How many rows and nodes there are to walk back for: their product."""
-        return self.rows * sum(self.selection.count(i) for i in self.what)
+        return self.rows * sum([self.selection.count(i) for i in self.what])
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
@@ -186,10 +187,10 @@ class Walk:
             each input.
         """
         together = max(1, self._cache_bytes // (batch * self.plan.widest_bytes))
-        counts = ((i, self.selection.count(i)) for i in self.what)
         chunks = [
             (i, slice(first, min(first + together, count)))
-            for i, count in counts
+            for i in self.what
+            for count in (self.selection.count(i),)
             for first in range(0, count, together)
         ]
         for number, (i, chunk) in enumerate(chunks, 1):
@@ -214,7 +215,7 @@ class Walk:
             return places.repeat_interleave(batch // len(own), 1)
         nodes = (self.selection.idx[i] or ())[chunk]
         if size == len(nodes) == 1:
-            return torch.ones((1, 1, 1), dtype=self._dtype, device=self._device)
+            return _one(self._dtype, self._device)
         ones = np.zeros((len(nodes), 1, size), np.float64 if self._dtype == torch.float64 else np.float32)
         for k, node in enumerate(nodes):
             ones[k, 0, node] = 1
@@ -273,7 +274,7 @@ class Walk:
         if i in self._targets:
             return values.gather(1, self._targets[i][rows].unsqueeze(1))
         nodes = self.selection.idx[i] or ()
-        if len(nodes) == values.shape[1] and nodes == tuple(range(len(nodes))):
+        if len(nodes) == values.shape[1] and (nodes == (0,) or nodes == tuple(range(len(nodes)))):
             return values.clone(memory_format=torch.contiguous_format)
         if nodes and nodes[-1] - nodes[0] == len(nodes) - 1 and all(map(int.__lt__, nodes, nodes[1:])):
             return values.narrow(1, nodes[0], len(nodes)).clone(memory_format=torch.contiguous_format)
@@ -332,6 +333,12 @@ class Walk:
                 part = trace.explained(what).sum(0)
                 sums[i] = sums[i] + part if i in sums else part
         return {i: total / rows for i, total in sums.items()}
+
+
+@functools.cache
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what walks from an only node start with, and nobody writes to."""
+    return torch.ones((1, 1, 1), dtype=dtype, device=device)
 
 
 def _joined(parts: list[Tensor]) -> Tensor | None:

@@ -94,12 +94,18 @@ def assign(graph: Graph, chosen: Chosen, winner_takes_all: bool, channels_first:
 
 def assigned_once(graph: Graph, chosen: Chosen, winner_takes_all: bool, channels_first: bool) -> dict[str, Assigned]:
     """Do the same as `assign`; what was chosen before is looked up, for a graph never changes."""
-    pairs = chosen if isinstance(chosen, list) else chosen.items() if isinstance(chosen, dict) else [("", chosen)]
-    own = [value for _, rule in pairs for value in vars(rule).values()]
-    if any(isinstance(value, Tensor) or callable(value) for value in own):  # these may change
+    pairs: Hashable
+    if isinstance(chosen, Rule):
+        pairs, may_change = chosen, chosen.may_change
+    else:
+        listed = chosen if isinstance(chosen, list) else list(chosen.items())
+        pairs, may_change = tuple(map(tuple, listed)), any(rule.may_change for _, rule in listed)
+    if may_change:
         return assign(graph, chosen, winner_takes_all, channels_first)
-    key = (type(chosen), tuple(map(tuple, pairs)), winner_takes_all, channels_first)
-    known = KNOWN.setdefault(graph, {})
+    key = (type(chosen), pairs, winner_takes_all, channels_first)
+    known = KNOWN.get(graph)
+    if known is None:
+        known = KNOWN.setdefault(graph, {})
     found = known.get(key)
     if found is None:
         found = assign(graph, chosen, winner_takes_all, channels_first)

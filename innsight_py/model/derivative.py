@@ -21,6 +21,11 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 DIFFERENCES = 1e-4
 #: How far apart the points of a difference are, relative to the size of the row.
 STEP = 1e-6
+#: The message about an original that has no single answer.
+DIFFERS_EACH_TIME = (
+    "the original itself answers differently each time, because it draws random numbers or remembers what it was asked "
+    "before (a buffer that 'forward' changes, for example). Such a model has no single explanation."
+)
 #: How many rows may lie at a kink, where the gradient is a matter of convention.
 ROWS = 3
 
@@ -53,7 +58,7 @@ def compare_gradients(reading: Reading, model: ConvertedModel, inputs: Sequence[
     seeds = [torch.randn(dim, generator=generator).to(inputs[0].dtype) for dim in model.output_dims]
     rows = [[values[row : row + 1] for values in inputs] for row in range(min(ROWS, len(inputs[0])))]
     if not reading.custom and not any(_is_right_at_vectors(reading, model, x, seeds, tolerance) for x in rows):
-        raise _not_the_original()
+        raise _not_the_original(reading, rows[0])
     if _is_right(reading, model, rows[0], seeds, tolerance):
         return
     wrong = [rows[0], *(x for x in rows[1:] if not _is_right(reading, model, x, seeds, tolerance))]
@@ -61,7 +66,7 @@ def compare_gradients(reading: Reading, model: ConvertedModel, inputs: Sequence[
         return  # a kink
     if any(_agrees_with_differences(reading, model, x, seeds) in ((False,) if reading.custom else (False, None))
            for x in wrong):  # fmt: skip
-        raise _not_the_original()
+        raise _not_the_original(reading, wrong[0])
     if reading.custom:
         warn(
             f"The module calls functions with a backward of their own that is not their derivative "
@@ -75,14 +80,16 @@ def compare_gradients(reading: Reading, model: ConvertedModel, inputs: Sequence[
         )
 
 
-def _not_the_original() -> SpecError:
-    return SpecError(
-        see(
-            "not-the-original",
-            "The gradient of the converted model is not the original's, though their outputs agree. "
-            "Please report this as a bug, with the model.",
-        )
+def _not_the_original(reading: Reading, x: Sequence[Tensor]) -> SpecError:
+    what = (
+        "The gradient of the converted model is not the original's, though their outputs agree. "
+        "Please report this as a bug, with the model."
     )
+    if reading.run is not None:
+        first, second = (reading.run([values.clone() for values in x]) for _ in range(2))
+        if not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
+            what = f"The converted model is not the original: {DIFFERS_EACH_TIME}"
+    return SpecError(see("not-the-original", what))
 
 
 def _is_right_at_vectors(

@@ -313,7 +313,8 @@ class Graph(nn.Module):
         if given is not None:
             rows = max(len(inputs[0]), len(given.values[self.inputs[0]]))
             inputs = [x.expand(rows, *x.shape[1:]) for x in inputs]
-        values = dict(zip((*self.inputs, *self.held), self.lay_out(inputs), strict=True))
+        laid = self.lay_out(inputs) if self._images else inputs
+        values = dict(zip((*self.inputs, *self.held), laid, strict=True))
         records: dict[str, Record] = {}
         for i, (name, sources, layer, is_image, _, _) in enumerate(self._steps):
             if given is not None and isinstance(layer, Detach):

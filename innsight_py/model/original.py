@@ -12,7 +12,7 @@ from innsight_py.converters import Reading
 from innsight_py.converters.reading import Run
 from innsight_py.layers.cast import Cast
 from innsight_py.model.converted import ConvertedModel
-from innsight_py.model.derivative import ROWS, STEP, compare_gradients
+from innsight_py.model.derivative import DIFFERS_EACH_TIME, ROWS, STEP, compare_gradients
 from innsight_py.model.draws import SCALES, rows_beyond_thresholds, rows_near_and_far
 from innsight_py.model.tokens import with_vectors
 from innsight_py.spec import ModelSpec, SpecError
@@ -183,10 +183,7 @@ def _first_difference(reading: Reading, spec: ModelSpec, model: ConvertedModel, 
             )
         again = reading.run([x.clone() for x in rows])
         if any(a.shape == b.shape and _differ(a, b, 1e-6) for a, b in zip(expected, again, strict=True)):
-            return (
-                "the original itself answers differently each time, because it draws random numbers or remembers what "
-                "it was asked before. Such a model has no single explanation."
-            )
+            return DIFFERS_EACH_TIME
         with torch.no_grad():
             trace = converted.trace(rows)
         found = [trace.values[name] for name in spec.outputs]

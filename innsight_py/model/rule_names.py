@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,14 +33,14 @@ def read_rules(rule_name: Any, rule_param: Any = None) -> Chosen:
     (epsilon(0.1), {'Dense_Layer': alpha_beta(0.5)})
     """
     params = read_params(rule_param)
-    if isinstance(rule_name, Mapping):
-        _check_classes(rule_name, "rule_name")
-        known = (*EVERYWHERE, "pass")
-        return {key: _entry(rule, f"for '{key}'", known, _param_of(params, key)) for key, rule in rule_name.items()}
     if isinstance(rule_name, str) and rule_name in EVERYWHERE:
         if not isinstance(params, dict):
             return _named(rule_name, params)
         return {"": _named(rule_name, None)} | {key: _named(rule_name, param) for key, param in params.items()}
+    if isinstance(rule_name, Mapping):
+        _check_classes(rule_name, "rule_name")
+        known = (*EVERYWHERE, "pass")
+        return {key: _entry(rule, f"for '{key}'", known, _param_of(params, key)) for key, rule in rule_name.items()}
     chosen: Chosen
     if isinstance(rule_name, str):
         chosen = _composite(rule_name)
@@ -101,13 +102,19 @@ def _entry(rule: Any, where: str, known: tuple[str, ...], param: float | None = 
 def _named(name: str, param: float | None) -> Rule:
     """Return the rule with a name; a parameter is not used by rules without one, as in R."""
     kind = RULES[name]
-    return kind(param) if param is not None and kind.parameters() else kind()  # type: ignore[call-arg]
+    if param is None or not kind.parameters():
+        return kind()
+    try:
+        return kind(param)  # type: ignore[call-arg]
+    except ValueError as error:
+        expected = str(error).partition(": ")[2]
+        raise ValueError(f"Argument 'rule_param': for the rule '{name}' {expected}") from None
 
 
 def read_params(value: Any) -> float | dict[str, float] | None:
     """Read the argument `rule_param`."""
-    if value is None:
-        return None
+    if value is None or (type(value) is float and math.isfinite(value)):
+        return value
     if isinstance(value, Mapping):
         _check_classes(value, "rule_param")
         return {key: _read_param(number) for key, number in value.items()}

@@ -43,10 +43,19 @@ def looked_up(graph: Graph) -> list[Looked]:
     Not those of whole numbers that are made of an entry which counts as a number elsewhere: that is a step of a
     function, and a step has no gradient.
     """
-    known = graph.__dict__.get("_looked_up")
+    return list(_known(graph))
+
+
+def looks_up(graph: Graph) -> bool:
+    """Tell whether there are any of these."""
+    return bool(_known(graph))
+
+
+def _known(graph: Graph) -> Sequence[Looked]:
+    known: Sequence[Looked] | None = graph.__dict__.get("_looked_up")
     if known is None:
         known = graph.__dict__["_looked_up"] = _find(graph)
-    return list(known)
+    return known
 
 
 def _find(graph: Graph) -> list[Looked]:

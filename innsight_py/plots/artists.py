@@ -281,20 +281,23 @@ def draw_legend(figure: Any, reference: str, outside: bool) -> None:
     figure.legend(handles=[mark], loc=place, fontsize=TEXT, frameon=False, borderaxespad=0.2)
 
 
-#: Texts of strips longer than this lose their middle.
+#: Inches that a letter of a strip takes. Texts that are too long for their strip lose their middle.
+STRIP_LETTER = 0.075
+#: The largest number of letters of a strip at a side.
 LONGEST_STRIP = 100
 
 # -- strips, info and colour bars ---------------------------------------------------------------------------------
 
 
-def draw_strip(ax: Axes, text: str, offset: float) -> None:
-    """Draw a strip `offset` points above axes, as wide as they are."""
-    _strip(ax, text, above(ax), (0, offset), (1, STRIP), 0)
+def draw_strip(ax: Axes, text: str, offset: float, inches: float) -> None:
+    """Draw a strip `offset` points above axes that are `inches` wide, as wide as they are."""
+    short = shortened(text, max(8, int(inches / STRIP_LETTER)))
+    _strip(ax, short, above(ax), (0, offset), (1, STRIP), 0)
 
 
 def draw_side_strip(ax: Axes, text: str, offset: float) -> None:
     """Draw a strip `offset` points to the right of axes, as high as they are."""
-    _strip(ax, text, beside(ax), (offset, 0), (STRIP, 1), -90)
+    _strip(ax, shortened(text, LONGEST_STRIP), beside(ax), (offset, 0), (STRIP, 1), -90)
 
 
 def _strip(
@@ -306,7 +309,7 @@ def _strip(
     ax.text(
         x,
         y,
-        drawn(shortened(text, LONGEST_STRIP)),
+        drawn(text),
         ha="center",
         va="center",
         rotation=rotation,

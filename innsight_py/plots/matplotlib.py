@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +287,9 @@ def _new_figure(frame: PlotFrame) -> tuple[Figure, np.ndarray]:
             whole = figure.add_subplot(cells[row, column : column + grid.inputs], label="group")
             whole.set_axis_off()
             whole.set_zorder(-1)
-        _decorate(grid, i, j, axes[i, j], whole)
+        _decorate(
+            grid, (i, j), axes[i, j], whole, [width * across for width in grid.widths[column : column + grid.inputs]]
+        )
     if frame.heading is not None:
         figure.suptitle(drawn(frame.heading), fontsize=artists.TEXT + 3)
     if frame.reference is not None:
@@ -306,18 +308,19 @@ def _draw_axes(grid: _Grid, place: tuple[int, int, int], ax: Axes, inches: float
     )  # fmt: skip
 
 
-def _decorate(grid: _Grid, i: int, j: int, axes: np.ndarray, whole: Axes) -> None:
-    """Draw strips and info of one group of panels, `whole` being axes that span them."""
+def _decorate(grid: _Grid, group: tuple[int, int], axes: np.ndarray, whole: Axes, inches: Sequence[float]) -> None:
+    """Draw strips and info of one group of panels, `whole` being axes that span them, `inches` how wide each is."""
+    i, j = group
     frame, offset, top = grid.frame, GAP, i == 0
     if frame.has_inputs and top:
         for k, ax in enumerate(axes):
-            artists.draw_strip(ax, frame.inputs[k], offset)
+            artists.draw_strip(ax, frame.inputs[k], offset, inches[k])
         offset += STRIP + GAP
     if grid.info is not None:
         artists.draw_info(whole, grid.info[i, j], offset)
         offset += LINE * len(grid.info[i, j]) + GAP
     if top:
-        artists.draw_strip(whole, frame.nodes[j], offset)
+        artists.draw_strip(whole, frame.nodes[j], offset, sum(inches))
     if frame.has_instances and j in grid.lasts and not grid.names_above:
         panel = frame.panels[i, j, -1]
         offset = artists.bar_room(panel) if grid.has_colour_bar(panel, j) else GAP
@@ -379,4 +382,4 @@ def _draw_on_given(frame: PlotFrame, axes: np.ndarray) -> None:
             frame.nodes[j],
             *([frame.inputs[k]] if frame.has_inputs else []),
         ]
-        artists.draw_strip(ax, " · ".join(names), offset)
+        artists.draw_strip(ax, " · ".join(names), offset, inches)

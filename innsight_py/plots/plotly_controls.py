@@ -155,7 +155,7 @@ class Controls:
         if label == NONE:
             return {"label": label, "method": "restyle", "args": [{"visible": False}, lines]}
         heights = [marked(panel, label) for panel in self._boxes]
-        change = {"visible": True, "name": f"data point {label}", "text": html.escape(label), "y": heights}
+        change = {"visible": True, "name": f"data point {html.escape(label)}", "text": html.escape(label), "y": heights}
         return {"label": label, "method": "restyle", "args": [change, lines]}
 
     def _colour_button(self, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from innsight_py.plots.colours import DEFAULT as DEFAULT_MAP
 from innsight_py.plots.frame import PlotFrame
-from innsight_py.plots.panels import MEDIAN, Bars, Empty, Image
+from innsight_py.plots.panels import MEDIAN, Bars, Boxes, Empty, Image
 from innsight_py.plots.plotly_axes import TEXT, TITLE_FONT, Place, horizontal, shared, vertical
 from innsight_py.plots.plotly_controls import (
     DEFAULT,
@@ -40,6 +40,11 @@ _HEADING_LOOK = {"name": "title", "font": {"size": 16, "color": TEXT}}
 _FACE = "rgb(240,240,240)"
 _SMALL_FONT = {"size": 11, "color": TEXT}
 _TEXT = {"xref": "paper", "yref": "paper", "showarrow": False, "font": TITLE_FONT}
+#: Says whose values the red lines are; a menu chooses them, so that a click does nothing.
+_LEGEND = {
+    "orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)",
+    "font": _SMALL_FONT, "itemclick": False, "itemdoubleclick": False,
+}  # fmt: skip
 _STRIP_SHAPE = {
     "name": "strip", "type": "rect", "xref": "paper", "yref": "paper", "fillcolor": "rgb(217,217,217)",
     "line": {"width": 0}, "layer": "below",
@@ -123,8 +128,11 @@ class _Drawing:
         """Draw all panels, and what stands around them."""
         self.draw()
         controls = Controls(self.frame, self.layers, self.scales)
+        lines = [layer for layer in self.layers if layer.control == "data_point"]
         for layer in self.layers:
             layer.trace["visible"] = controls.is_shown(layer)
+            if lines:  # one entry for the lines of all panels; a menu says whose they are
+                layer.trace["showlegend"] = layer is lines[0]
         self._add_controls(controls)
         return go.Figure([layer.trace for layer in self.layers], self.layout)
 
@@ -298,6 +306,8 @@ class _Drawing:
             "plot_bgcolor": _FACE, "paper_bgcolor": "white", "showlegend": False, "hovermode": "closest",
             "hoverlabel": {"align": "left"}, "bargap": 0, "barmode": "overlay", "template": "none",
         }  # fmt: skip
+        if any(isinstance(panel, Boxes) for panel in self.frame.panels.flat):
+            self.settings |= {"showlegend": True, "legend": _LEGEND}
 
 
 def _fitted(text: str, room: float) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def _data_point(panel: Boxes) -> Trace:
         labels = [name for name in labels for _ in range(4)]
     return _trace(
         "scatter",
-        f"data point {label}",
+        f"data point {html.escape(label)}",
         x=x,
         y=_heights(panel, panel.marked[label]),
         text=html.escape(label),

@@ -340,11 +340,14 @@ def worst_entry(attributions: Attributions, i: int, gap: Tensor, rounding: float
     return Entry(int(rows[at]), k, *numbers)
 
 
+def misses_goals(attributions: Attributions) -> bool:
+    """Tell quickly whether a sum may miss a visible part of its goal; no where none does."""
+    gaps = quick_gaps(attributions)
+    return any(len(_doubtful(gaps[i], goal, STEPS_TOLERANCE)) for i, goal in _goals(attributions))
+
+
 def warn_of_few_steps(attributions: Attributions) -> None:
     """Warn once where too few steps miss a visible part of the goal."""
-    gaps = quick_gaps(attributions)
-    if not any(len(_doubtful(gaps[i], goal, STEPS_TOLERANCE)) for i, goal in _goals(attributions)):
-        return
     residual = residual_of(attributions)
     assert residual is not None
     for i, (missing, relative) in enumerate(zip(residual.absolute, residual.relative, strict=True)):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from innsight_py import Converter, SpecError, run_grad, torch_grad
+from innsight_py import Converter, SpecError, UnsupportedLayerError, run_grad, torch_grad
 from innsight_py._errors import code_of
 
 torch.manual_seed(11)
@@ -109,6 +109,47 @@ def test_a_model_that_answers_differently_each_time():
     message = message_of(Answer(drift))
     assert "answers differently each time" in message
     assert "report" not in message
+
+
+class Counter(nn.Module):
+    """Counts its calls in a buffer; torch.export puts the change at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = LINEAR
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.linear(x) * self.calls
+
+
+def test_a_buffer_that_counts_calls():
+    model = Counter()
+    message = message_of(model)
+    assert "answers differently each time" in message
+    assert "report" not in message
+    assert model.calls == 0
+
+
+def test_an_operator_that_nobody_knows():
+    message = message_of(Answer(lambda y: torch.special.zeta(y.abs() + 2, y.abs() + 1)))
+    assert "aten::special_zeta" in message
+    assert "test_torch_ends_said.py" in message
+    assert "torch_grad" in message
+    assert code_of(message) == "torch-models"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [torch.special.bessel_j0, torch.special.airy_ai, lambda y: torch.special.gammainc(y.abs() + 1, y.abs() + 1)],
+    ids=["bessel_j0", "airy_ai", "gammainc"],
+)
+def test_an_operator_of_which_torch_has_no_gradient(function):
+    """Of some torch says so, others it takes for constants."""
+    with pytest.raises(UnsupportedLayerError, match="torch has no gradient of the operator aten::") as error:
+        run_grad(Converter(Answer(function), input_dim=(3,)), X)
+    assert code_of(str(error.value)) == "no-rule"
 
 
 class Branch(nn.Module):

@@ -392,6 +392,7 @@ ACTIVATIONS = {
     "relu6": lambda y: F.relu6(8 * y),
     "hardtanh": lambda y: F.hardtanh(y, -0.5, 0.3),
     "leaky_relu": lambda y: F.leaky_relu(y, 0.3),
+    "rrelu": lambda y: F.rrelu(y, 0.1, 0.6),
     "elu": lambda y: F.elu(y, 0.5),
     "selu": F.selu,
     "celu": lambda y: F.celu(y, 2.0),
@@ -523,6 +524,8 @@ NONLINEAR = {
     "norm 1": Case(lambda y: torch.linalg.vector_norm(y, 1, dim=2)),
     "norm of all": Case(lambda y: torch.linalg.vector_norm(y, dim=(1, 2), keepdim=True)),
     "pairwise distance": Case(lambda y: F.pairwise_distance(y[:, 0], y[:, 1])[:, None]),
+    "bilinear": Case(lambda m, y: m(y, y[:, :, :4]), SIGNAL, lambda: nn.Bilinear(6, 4, 3)),
+    "bilinear of a table": Case(lambda m, y: m(y, y.flip(1)), TABLE, lambda: nn.Bilinear(6, 6, 2, bias=False)),
     "glu": Case(lambda y: F.glu(y, 1)),
     "glu of positions": module_case(lambda: nn.GLU(-1), SIGNAL),
     # softmax

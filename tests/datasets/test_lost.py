@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -29,6 +30,7 @@ from dataset_models import (
 )
 
 from innsight_py import Converter, explain_batches, explain_dataset, load_explanations, run_deeplift
+from innsight_py.datasets.batches import BatchExplainer
 from innsight_py.datasets.folder import Folder, Part
 from innsight_py.datasets.job import Job
 from innsight_py.datasets.local import MOST_PARTS
@@ -336,13 +338,13 @@ def test_a_seed_that_nobody_gave_is_kept(tmp_path, monkeypatch):
 def test_rows_are_read_while_others_are_explained(source, tmp_path, plain, monkeypatch):
     """Those of the next part, by a thread of its own; an iterator is asked for more when what it gave is explained."""
     events, explain, read, begun = [], Job.explain, Fragments.read, threading.Event()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(BatchExplainer, "takes_threads", False)
 
-    def waits(self, unit):
-        if unit.start == 0 and self.source.again:
+    def waits(self, reading):
+        if reading.unit.start == 0 and self.source.again:
             assert begun.wait(60)
-        events.append(("explained", unit.start))
-        return explain(self, unit)
+        events.append(("explained", reading.unit.start))
+        return explain(self, reading)
 
     def tells(self, start, *rest):
         if start == CALL["rows_per_part"]:
@@ -363,12 +365,57 @@ def test_rows_are_read_while_others_are_explained(source, tmp_path, plain, monke
 
 
 @pytest.fixture
+def one_thread():
+    """Let torch have one thread, whatever this machine has."""
+    yield from _with_threads(1)
+
+
+@pytest.fixture
 def three_threads():
     """Let torch have three threads, whatever this machine has."""
+    yield from _with_threads(3)
+
+
+def _with_threads(count):
     before = torch.get_num_threads()
-    torch.set_num_threads(3)
+    torch.set_num_threads(count)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_one_thread_explains_on_while_a_part_is_written(source, tmp_path, plain, monkeypatch):
+    write, explain, begun = Folder.write_part, Job.explain, threading.Event()
+
+    def waits(self, table, part):
+        if part.number == 0:
+            assert begun.wait(60)
+        write(self, table, part)
+
+    def tells(self, reading):
+        if reading.unit.number == 1:
+            begun.set()
+        return explain(self, reading)
+
+    monkeypatch.setattr(Folder, "write_part", waits)
+    monkeypatch.setattr(Job, "explain", tells)
+    assert_plain_answer(explain_dataset(table_model(), source, tmp_path / "out", **CALL), NAMES, plain)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_a_slow_iterator_gave_is_written_while_it_is_waited_for(tmp_path, plain):
+    folder = Folder(tmp_path / "out")
+
+    def slow():
+        size = CALL["rows_per_part"]
+        for number in range(-(-len(X) // size)):
+            deadline = time.monotonic() + 60
+            while len(folder.numbers()) < number:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            yield claims(X).slice(number * size, size)
+
+    assert_plain_answer(explain_dataset(table_model(), slow(), folder.path, **CALL), NAMES, plain)
 
 
 @pytest.mark.usefixtures("three_threads")

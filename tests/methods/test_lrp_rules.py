@@ -176,6 +176,8 @@ def test_parameters_go_with_names(converter):
         (lambda: rules.epsilon("0.1"), TypeError, "'epsilon'"),
         (lambda: rules.epsilon(float("nan")), ValueError, "'epsilon'"),
         (lambda: rules.gamma(-1), ValueError, "'gamma': expected a number of at least 0"),
+        (lambda: rules.epsilon(-1), ValueError, "'epsilon': expected a number of at least 0, got -1"),
+        (lambda: composites.epsilon_plus(-0.1), ValueError, "'epsilon': expected a number of at least 0"),
         (lambda: rules.alpha_beta(2, beta=2), ValueError, r"'beta': expected alpha - 1 = 1"),
         (lambda: rules.alpha_beta(2, beta="1"), TypeError, "'beta'"),
         (lambda: rules.z_box(1, -1), ValueError, "'low'"),
@@ -191,6 +193,15 @@ def test_parameters_go_with_names(converter):
 def test_parameters_of_rules(make, error, said):
     with pytest.raises(error, match=said):
         make()
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "gamma"])
+def test_negative_parameters_by_name(converter, rule):
+    """Below 0 the epsilon rule would bring preactivations nearer to 0, and beyond it."""
+    said = f"'rule_param': for the rule '{rule}' expected a number of at least 0, got -0.1"
+    for given in ({"rule_name": rule, "rule_param": -0.1}, {"rule_name": {"Dense_Layer": rule}, "rule_param": -0.1}):
+        with pytest.raises(ValueError, match=said):
+            run_lrp(converter, X, **given)
 
 
 def test_rules_are_values():

@@ -6,6 +6,7 @@ The calls of functions of this package are counted, which do not depend on the m
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import sys
 import warnings
@@ -15,16 +16,18 @@ import pytest
 import torch
 from torch import nn
 
-from innsight_py import Converter, composites, rules, run_deeplift, run_grad, run_lrp
+from innsight_py import Converter, Gradient, composites, rules, run_deeplift, run_grad, run_lrp
+from innsight_py._checks import _Plain
+from innsight_py.layers.known_parts import _KNOWN, FEW
 from innsight_py.model.assignment import KNOWN, MOST_KNOWN
 
 X = np.random.default_rng(3).standard_normal((16, 10)).astype(np.float32)
 #: Each call, and how many functions of the package it may call: a tenth more than it does.
 BOUNDS = {
-    "gradient": (run_grad, {}, 154),
-    "deeplift": (run_deeplift, {"x_ref": np.zeros((1, 10)), "ignore_last_act": False}, 270),
-    "epsilon": (run_lrp, {"rule_name": "epsilon", "rule_param": 1e-4}, 236),
-    "alpha_beta": (run_lrp, {"rule_name": "alpha_beta", "rule_param": 2.0}, 401),
+    "gradient": (run_grad, {}, 139),
+    "deeplift": (run_deeplift, {"x_ref": np.zeros((1, 10)), "ignore_last_act": False}, 258),
+    "epsilon": (run_lrp, {"rule_name": "epsilon", "rule_param": 1e-4}, 194),
+    "alpha_beta": (run_lrp, {"rule_name": "alpha_beta", "rule_param": 2.0}, 266),
 }
 
 
@@ -145,3 +148,67 @@ def test_few_values_raise_the_same_alarms(monkeypatch):
                 run_deeplift(Converter(spec), x, x_ref="mean", ignore_last_act=False)
             said.append([str(warning.message) for warning in caught])
         assert said[0] == said[1]
+
+
+# -- parts of weights --------------------------------------------------------------------------------------------
+
+
+def known_parts(converter: Converter) -> list:
+    return [known for layer in converter.model.all_layers() if (known := _KNOWN.get(layer)) is not None]
+
+
+def test_parts_of_weights_are_made_once(converter):
+    """And anew as soon as weights are changed, or are others."""
+    own = copy.deepcopy(converter)
+    assert not known_parts(own)
+    found = run_lrp(own, X, rule_name="alpha_beta").get_result()
+    parts = [known.parts for known in known_parts(own)]
+    assert [len(some) for some in parts] == [4, 4, 4]  # two of the weights, two of the bias
+    assert np.array_equal(run_lrp(own, X, rule_name="alpha_beta").get_result(), found)
+    assert all(known.parts is some for known, some in zip(known_parts(own), parts, strict=True))
+    layer = own.model.layer(own.model.nodes[0].name)
+    changes = [lambda: layer.weight.neg_(), lambda: layer.bias.neg_(), lambda: setattr(layer, "weight", -layer.weight)]
+    for change in changes:
+        change()
+        changed = run_lrp(own, X, rule_name="alpha_beta").get_result()
+        assert np.array_equal(changed, run_lrp(copy.deepcopy(own), X, rule_name="alpha_beta").get_result())
+        assert not np.array_equal(changed, found)
+        found = changed
+
+
+def test_parts_of_few_layers_and_of_few_rules_stay(converter, monkeypatch):
+    own = copy.deepcopy(converter)
+    for gamma in np.linspace(0.1, 1, 20):
+        run_lrp(own, X[:1], rule_name="gamma", rule_param=float(gamma))
+    assert max(len(known.parts) for known in known_parts(own)) <= FEW + 4
+    monkeypatch.setattr("innsight_py.layers.known_parts.SMALL", 0)
+    large = copy.deepcopy(converter)
+    run_lrp(large, X, rule_name="alpha_beta")
+    assert not known_parts(large)
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------
+
+
+def test_what_can_only_be_right_is_not_validated(converter, monkeypatch):
+    """Anything else goes through pydantic, as a name twice, an unknown one, or a truth value of NumPy."""
+    run_grad(converter, X)
+    validated = []
+    monkeypatch.setattr(_Plain, "fits", lambda *args, fits=_Plain.fits: validated.append(not fits(*args)) or True)
+    plain = [{}, {"dtype": "double"}, {"verbose": None, "channels_first": True}, {"relu_rule": "guided"}]
+    for keys in plain:
+        run_grad(converter, X, **keys)
+    assert validated == [False] * len(plain)
+    monkeypatch.undo()
+    fits = _Plain(Gradient.__init__.__wrapped__, inspect.signature(Gradient.__init__.__wrapped__)).fits
+    odd = [
+        {"dtype": "half"},
+        {"dtype": bool},
+        {"verbose": 1},
+        {"verbose": np.True_},
+        {"batch_size": 2},
+        {"data": X},
+        {"x": 1},
+    ]
+    assert not any(fits((None, converter, X), keys) for keys in odd)
+    assert not any(fits(args, {}) for args in [(None, converter), (None, X, converter), (None, converter, X, X)])

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from result_models import IMAGE, METHODS, SIGNAL, TABLE, batch, mixed, single
 
-from innsight_py import ConnectionWeights, run_cw, run_deeplift, run_grad
+from innsight_py import ConnectionWeights, Converter, run_cw, run_deeplift, run_grad
 from innsight_py.plots.matplotlib import Display
 from innsight_py.plots.panels import Bars, Boxes, Empty, Image
 
@@ -324,6 +324,19 @@ def test_info():
     written = [text for ax in display.figure.axes for text in texts(ax, "info")]
     assert len(written) == 4  # one for each instance and node, not for each input
     assert f"Sum {sum(float(x[0, ..., 0].sum()) for x in result.result[0]):.4g}" in written[0]
+
+
+@pytest.mark.parametrize("orientation", ["vertical", "horizontal"])
+def test_long_names_of_nodes_stay_within_their_strips(orientation):
+    names = ["a class whose name is much longer than its panel is wide, as happens", "short", "c"]
+    model = {"input_dim": [3], "layers": [{"type": "Dense", "weight": np.eye(3).tolist()}]}
+    result = run_grad(Converter(model, output_names=names), np.ones((1, 3)))
+    display = result.plot(output_idx=[0, 1, 2], orientation=orientation)
+    renderer = render(display)
+    for ax in display.axes.flat:
+        strip, text = (artist.get_window_extent(renderer) for artist in find(ax, "strip")[:2])
+        assert strip.x0 <= text.x0 < text.x1 <= strip.x1
+    assert "short" in strips(display)
 
 
 def test_the_strip_of_a_group_spans_its_inputs():

@@ -613,6 +613,21 @@ def test_box_plots_and_violins():
     assert visible(press(pressed, "button_box_violin", "Boxplot")) == visible(p.figure)
 
 
+def named_in_legend(figure) -> list[str]:
+    shown = [t.name for t in figure.data if t.visible and t.showlegend is not False]
+    return shown if figure.layout.showlegend else []
+
+
+def test_a_legend_names_the_instance_that_is_marked():
+    """Once for all panels; nothing else is in it."""
+    result = run_grad(single(3), np.random.default_rng(0).normal(size=(8, 3)), data_names=[f"<b>{i}" for i in range(8)])
+    p = result.plot_global(output_idx=[0, 1], ref_data_idx=2, as_plotly=True)
+    assert named_in_legend(p.figure) == ["data point &lt;b&gt;2"]
+    assert named_in_legend(press(p.figure, "button_datapoints", "<b>5")) == ["data point &lt;b&gt;5"]
+    assert named_in_legend(press(p.figure, "button_datapoints", "None")) == []
+    assert named_in_legend(result.plot(as_plotly=True).figure) == []
+
+
 def test_data_points():
     result = run_grad(single(3), np.random.default_rng(0).normal(size=(30, 3)), output_idx=[0, 1])
     p = result.plot_global(output_idx=[0, 1], as_plotly=True)

@@ -67,6 +67,26 @@ def test_some_networks_keep_a_bound(asked):
     assert (line.measured, line.met) == ("cnn32 1.29, cnn64 1.31", "**1 of 2**")
 
 
+def test_what_cannot_be_measured_is_shown_and_not_met(asked, tmp_path):
+    """A network that has no number is named with its reason, and counts as one that does not keep the bound."""
+    numbers = "ours over floor,MiB over floor,captum over ours,zennit over ours"
+    lines = ["resnet50,lrp-epsilon,1,1.2,1.4,,2.5,,", "vit,lrp-epsilon,1,,,,,no rule,not finite"]
+    head = f"network,method,outputs,{numbers},ours cannot,zennit cannot"
+    (tmp_path / "large.csv").write_text("\n".join([head, *lines]))
+    found = {line.what: (line.measured, line.met) for line in asked.lines(tmp_path) if line.bullet == "Large models"}
+    what = "lrp-epsilon, K = 1:"
+    assert found[f"{what} time over the floor"] == (
+        "resnet50 1.20, vit cannot: no rule, bert not measured",
+        "**1 of 3**",
+    )
+    assert found[f"{what} zennit's time over ours"] == (
+        "resnet50 2.50, vit cannot: not finite, bert not measured",
+        "",
+    )
+    assert found[f"{what} captum's time over ours"] == ("not measured", "")
+    assert found["intgrad, K = 10: time over the floor"] == ("not measured", "")
+
+
 def test_ratios_of_other_machines_stay(asked, tmp_path, monkeypatch):
     import everything
     import machine
@@ -77,10 +97,25 @@ def test_ratios_of_other_machines_stay(asked, tmp_path, monkeypatch):
     row = "cnn64,16,1,ours deeplift,floor,1,1.25,2,3,10,1"
     head = "network,rows,outputs,time of,over,minimum,median,maximum,rounds,milliseconds,operations"
     (tmp_path / "ratios_1.csv").write_text(f"{head}\n{row}\n")
-    everything.keep_other_machines()
+    everything.keep_other_machines("ratios")
     assert (tmp_path / "machines" / "an_abacus" / "ratios_1.csv").exists()
+    assert (tmp_path / "ratios_1.csv").exists()
     found = [line for line in asked.lines(tmp_path) if line.machine == "An abacus, 10 beads" and line.reached]
     assert [line.measured for line in found if line.bullet == "Other processors"] == ["1.25"]
+
+
+def test_results_of_other_machines_make_room(asked, tmp_path, monkeypatch):
+    import everything
+    import machine
+
+    monkeypatch.setattr(machine, "processor", lambda: "A loom")
+    monkeypatch.setattr(everything, "RESULTS", tmp_path)
+    monkeypatch.setattr(machine, "known", lambda results=tmp_path: {"large": "An abacus", "recurrent": "A loom, red"})
+    for name in ("large", "recurrent"):
+        (tmp_path / f"{name}.csv").write_text("network\n")
+        everything.keep_other_machines(name)
+    assert (tmp_path / "machines" / "an_abacus" / "large.csv").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["machines", "recurrent.csv"]
 
 
 def test_parts_of_everything_are_there(asked, capsys):
@@ -88,8 +123,8 @@ def test_parts_of_everything_are_there(asked, capsys):
 
     everything.main(["--list"])
     assert "conversion" in capsys.readouterr().out
-    minutes = sum(part.minutes for name, part in everything.PARTS.items() if name in everything.USUAL) - 5
-    assert minutes <= 21  # without a card
+    minutes = sum(part.minutes for part in everything.PARTS.values()) - 5
+    assert minutes <= 36  # without a card
     scripts = [part.command[0] for part in everything.PARTS.values() if part.command[0] != "-m"]
     assert [script for script in scripts if not (everything.ROOT / script).exists()] == []
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -39,8 +41,57 @@ def test_a_dry_run_of_large_networks(tmp_path, monkeypatch):
     assert list(table["method"]) == ["gradient"]
     assert (table["ours over floor"] > 0).all()
     assert not list(tmp_path.iterdir())
-    large.write(table, 1, "A dry run.")
-    assert "| vit | gradient | 2 |" in (tmp_path / "large.md").read_text()
+
+
+def test_a_run_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    """A cell is measured again where the machine or the code is another one, and is written at once."""
+    import large
+    import large_results
+
+    monkeypatch.setattr(large, "RESULTS", tmp_path)
+    monkeypatch.setattr(large, "Network", lambda name, *_: SimpleNamespace(name=name))
+    seen = []
+
+    def measure(network, method, outputs, rounds):
+        seen.append(method)
+        if method == "deeplift":
+            raise KeyboardInterrupt
+        line = {"network": network.name, "method": method, "outputs": outputs, "rounds": rounds, "asked": None}
+        return line | ({"ours cannot": "no rule"} if method == "lrp-epsilon" else {"ours over floor": 1.5})
+
+    monkeypatch.setattr(large, "measure", measure)
+    command = ["--networks", "vit", "--outputs", "2", "--methods", "gradient", "lrp-epsilon", "deeplift", "--resume"]
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            large.main(command)
+    assert seen == ["gradient", "lrp-epsilon", "deeplift", "deeplift"]
+    page = (tmp_path / "large.md").read_text()
+    assert "| vit | gradient | 2 |" in page
+    assert "ours: no rule" in page
+    monkeypatch.setattr(large_results, "code", lambda: "another")
+    assert large_results.measured(tmp_path, 1) == set()
+
+
+@pytest.mark.parametrize(("method", "runs"), [("gradient", 2), ("intgrad", 1)])
+def test_calls_are_timed_and_their_memory_counted(method, runs):
+    """Integrated gradients are run once for both."""
+    import large
+
+    calls = []
+    most, take = large.own_times(lambda: calls.append(torch.zeros(1000, 1000).sum()), method)
+    assert most >= 4_000_000
+    assert take() > 0
+    assert len(calls) == runs
+
+
+def test_answers_of_zennit_are_looked_at():
+    import with_zennit
+
+    one = torch.ones(3)
+    assert with_zennit.reason_against(one, one * 1.01) == ""
+    assert "not finite" in with_zennit.reason_against(one / 0, one)
+    assert "another answer, 0.5" in with_zennit.reason_against(one, one * 2)
+    assert "LayerNorm" in with_zennit.reason_against(one, None)
 
 
 def test_what_others_cannot_do_is_said(capsys):
@@ -50,5 +101,5 @@ def test_what_others_cannot_do_is_said(capsys):
     common = ["--small", "--rounds", "1", "--outputs", "1", "--networks", "resnet50", "--methods"]
     (line,) = large.main([*common, "lrp-epsilon_plus"]).to_dict("records")
     assert line["ours over floor"] > 0
-    assert "captum: has no such rule" in line["remark"]
+    assert line["captum cannot"] == "has no such rule"
     assert large.main([*common, "gradient", "--minutes", "0"]).empty

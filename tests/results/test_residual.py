@@ -360,6 +360,40 @@ def test_too_few_steps(dtype):
     assert np.abs(plain_residual(few, 0)[1]).max() > STEPS_TOLERANCE
 
 
+class Direction(nn.Module):
+    """Divides by a norm, so that near zeros the direction counts; at zeros there is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(nn.functional.normalize(x, dim=1))
+
+
+@pytest.mark.parametrize("dtype", ["float", "double"])
+def test_a_jump_at_the_reference_is_no_matter_of_steps(dtype):
+    torch.manual_seed(2)
+    x = torch.randn(5, 4)
+    converter = Converter(Direction(), input_dim=4)
+    with pytest.warns(UserWarning, match="the output jumps at the reference") as caught:
+        result = IntegratedGradient(converter, x, n=100, dtype=dtype)
+    assert "steps are too few" not in str(caught[0].message)
+    assert result.residual.steps is None
+    other = IntegratedGradient(converter, x, n=500, x_ref=x[:1] + 0.5, dtype=dtype)
+    assert not any("jumps" in reason for reason in other.residual.reasons)
+    with pytest.warns(UserWarning, match="the output jumps at the reference"):  # R's points there include the reference
+        torch_intgrad(Direction(), x, dtype=dtype)
+
+
+def test_what_is_only_steep_is_a_matter_of_steps():
+    """A layer normalisation is steep at zeros, but more steps do reach the goal."""
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 1))
+    with pytest.warns(UserWarning, match="n=50 steps are too few"):
+        IntegratedGradient(Converter(module, input_dim=6), torch.randn(4, 6) + torch.arange(6), n=50)
+
+
 def worst(method) -> float:
     return np.abs(plain_residual(method, 0)[1]).max()
 
