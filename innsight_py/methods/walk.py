@@ -323,6 +323,10 @@ class Walk:
                 parts[i].append(trace.explained(what))
         return {i: torch.cat(part) for i, part in parts.items()}
 
+    def explained_for(self, i: int, row: int, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the explained values ``(K,)`` of output layer i at one point, for the nodes of a row."""
+        return self._chosen(i, self.explained_at(inputs)[i], slice(row, row + 1))[0]
+
     def mean_explained(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return the mean of the explained values over reference rows, all nodes, for each selected output layer."""
         rows = inputs[0].shape[0]

@@ -167,7 +167,8 @@ def test_cost(name, dtype, nodes):
     # Points of a path or of a cloud are rows; predictions take one more pass.
     points = 7 * ROWS * forward + k * (7 * ROWS * inner + last)
     assert count(run_smoothgrad, converter, x, n=7, **keys) == ROWS * forward + points
-    assert count(run_intgrad, converter, x, n=7, **keys) == (ROWS + 1) * forward + points
+    # Where sums are missed, one row more says whether the model jumps at the reference.
+    assert count(run_intgrad, converter, x, n=7, **keys) - (ROWS + 1) * forward - points in (0, forward)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
