@@ -13,7 +13,7 @@ from innsight_py.functions.elementwise import all_finite
 from innsight_py.functions.lrp import Rule
 from innsight_py.functions.lrp_weightless import Block, Gradient, Pass, Taylor
 from innsight_py.functions.stabilizers import fill_zeros
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record, times_slope
 
 #: A difference so small that its exponential less 1 is itself.
 _TINY = 1e-30
@@ -61,7 +61,7 @@ class Activation(Layer):
         if skip_activation or self.activation.is_linear:
             return [m]
         if self.activation.is_elementwise:
-            return [m * self._slope(at, ref)]
+            return [times_slope(m, self._slope(at, ref), at)]
         if self.activation.name == "keras_sparsemax":
             raise self._unsupported("DeepLift")
         axis = self.activation.params["dim"]

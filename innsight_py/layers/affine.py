@@ -24,7 +24,7 @@ from innsight_py.functions.lrp import (
     Weighted,
 )
 from innsight_py.functions.lrp_rules import Simple
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record, times_slope
 from innsight_py.layers.known_parts import Parts
 
 #: Under these keys a record keeps the parts of the layer that were made, and those of the input.
@@ -349,7 +349,7 @@ class Affine(Linear):
         if skip_activation or self.activation.is_linear:
             return self.pullback(m, at)
         if rule.name == "rescale":
-            return self.pullback(m * self._rescaling(at, ref), at)
+            return self.pullback(times_slope(m, self._rescaling(at, ref), at), at)
         dx = at.inputs[0] - ref.inputs[0]
         weights = at.once("signed weight", self.signed_weight)
         above, below = at.once_with(ref, "reveal cancel", lambda: self._reveal_cancel(dx, at, ref, weights))

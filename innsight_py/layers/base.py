@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
@@ -113,6 +114,11 @@ class Record:
                 value.forget()
         self._partner, self._kept_with_partner = None, None
 
+    def given(self, key: str) -> Tensor | None:
+        """Return what the pass itself left under a name; None if there is nothing."""
+        found = self.kept.get(key) if key in self._given else None
+        return found if isinstance(found, Tensor) else None
+
     def once(self, key: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
         kept = self.kept
@@ -132,7 +138,12 @@ class Record:
 
 
 def _without_data(x: Tensor) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device="meta")
+    return x if x.is_meta else _shape_alone(x.shape, x.dtype)
+
+
+@lru_cache(maxsize=2**10)  # torch takes as long for one as for an operation on a small layer
+def _shape_alone(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 class Named(Protocol):
@@ -445,6 +456,13 @@ class Carrying(Layer):
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)
+
+
+def times_slope(m: Tensor, slope: Tensor, at: Record) -> Tensor:
+    """Multiply by a slope that belongs to a record, which nobody looks at any more after the last walk."""
+    if at.is_last and m.shape[0] == 1 and m.shape[1:] == slope.shape and m.dtype == slope.dtype:
+        return slope.unsqueeze(0).mul_(m)
+    return m * slope
 
 
 def pull_linear(function: Callable[[Tensor], Tensor], g: Tensor, dim: tuple[int, ...]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from torch import Tensor
@@ -108,6 +108,8 @@ def compared(ends: AbstractSet[str], rule: DeepLiftRule, reference: Trace, last:
             return
         if not layer.deeplift_early(record, reference[name], rule):
             record.release(layer.deeplift_needs(rule))
+            if last:
+                reference[name].release(layer.deeplift_needs(rule))
             return
         record.release()
         if last:
@@ -115,6 +117,43 @@ def compared(ends: AbstractSet[str], rule: DeepLiftRule, reference: Trace, last:
             reference[name].forget()
 
     return seen
+
+
+def both(
+    graph: Graph, inputs: Sequence[Tensor], rows: int, spared: tuple[AbstractSet[str], DeepLiftRule] | None
+) -> tuple[Trace, Trace]:  # fmt: skip
+    """Run a graph once for some rows and their reference behind them; return what either saw.
+
+    Parameters
+    ----------
+    graph : Graph
+        What is run.
+    inputs : sequence of Tensor
+        The rows, and then the reference, of each input.
+    rows : int
+        How many rows there are.
+    spared : (set of str, DeepLiftRule), optional
+        The layers that are explained, and the rule: of others no more is kept than DeepLift looks at.
+    """
+    upper, lower = slice(0, rows), slice(rows, None)
+    if spared is None:
+        trace = graph.trace(inputs)
+        return trace.rows(upper), trace.rows(lower)
+    own: dict[str, Record] = {}
+    reference: dict[str, Record] = {}
+    ends, rule = spared
+    compare = compared(ends, rule, Trace(reference, {}), last=True)
+
+    def seen(name: str, layer: Layer, record: Record) -> None:
+        own[name], reference[name] = (record.rows(part, record.output[part]) for part in (upper, lower))
+        record.release()
+        compare(name, layer, own[name])
+
+    values = graph.trace(inputs, seen=seen).values
+    return (
+        Trace(own, {name: value[upper] for name, value in values.items()}),
+        Trace(reference, {name: value[lower] for name, value in values.items()}),
+    )
 
 
 # -- between walks -----------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from innsight_py.results.attributions import Buffers
 #: Bytes that one backward walk may hold at its widest layer, at least and at most: about what stays in a core's cache,
 #: and enough to outweigh the weights, which every walk reads again (found by timing).
 CACHE_BYTES = (3 * 2**19, 6 * 2**20)
+#: The same for passes whose layers work in parts that stay in the cache: there the weights are read less often.
+PASS_BYTES = 24 * 2**20
 #: Bytes of the values that a forward pass keeps for the walk back.
 TRACE_BYTES = 64 * 2**20
 #: From how many bytes of a pass on only those are kept that the walk back looks at.
@@ -86,15 +88,20 @@ class Walk:
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
-    def points_together(self) -> int:
-        """How many rows (or points) one trace holds, so that a layer's values stay in the cache."""
-        points = max(1, min(TRACE_BYTES // self.plan.trace_bytes, self._cache_bytes // self.plan.widest_bytes))
+    def points_together(self, least: int = 0) -> int:
+        """How many rows (or points) one trace holds, so that values stay in the cache, or in `least` bytes."""
+        widest = max(self._cache_bytes, least)
+        points = max(1, min(TRACE_BYTES // self.plan.trace_bytes, widest // self.plan.widest_bytes))
         return min(points, self._cap) if self._cap else points
 
-    def row_chunks(self, rows: int) -> list[slice]:
-        """Cut `rows` into chunks of equal size that fit into memory."""
+    def fits(self, points: int) -> bool:
+        """Tell whether `batch_size` lets this many rows (or points) travel at once."""
+        return not self._cap or points <= self._cap
+
+    def row_chunks(self, rows: int, least: int = 0) -> list[slice]:
+        """Cut `rows` into chunks of equal size that fit into memory, unless all fit into `least` bytes a layer."""
         together = self.points_together()
-        if rows <= together:
+        if rows <= together or rows <= self.points_together(least):
             return [slice(0, rows)]
         pieces = math.ceil(rows / together)
         size = math.ceil(rows / pieces)

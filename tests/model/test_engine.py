@@ -266,7 +266,7 @@ def of_lrp(rule: str):
 #: How many operations a call may take on a perceptron of three layers: around the products, not for each row or node.
 BUDGETS = {
     "gradient": (run_grad, 36),
-    "deeplift": (run_deeplift, 76 if torch.__version__ >= (2, 13) else 78),
+    "deeplift": (run_deeplift, 66 if torch.__version__ >= (2, 13) else 68),
     "simple": (of_lrp("simple"), 65),
     "alpha_beta": (of_lrp("alpha_beta"), 144),
 }
