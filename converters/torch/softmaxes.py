@@ -34,6 +34,8 @@ def _softmax(node: fx.Node) -> tuple[fx.Node, int] | None:
     """Read ``exp(x) / exp(x).sum(axis)`` as the logits and the axis; None for any other call."""
     if node.target is not _ATEN.div.Tensor:
         return None
+    exponentials: Any
+    total: Any
     exponentials, total = node.args
     if not _is(exponentials, _ATEN.exp.default):
         return None
@@ -45,6 +47,8 @@ def _log_softmax(node: fx.Node) -> tuple[fx.Node, int] | None:
     """Read ``x - logsumexp(x, axis)``, or with the logarithm of a sum, in the same way."""
     if node.target is not _ATEN.sub.Tensor:
         return None
+    logits: Any
+    total: Any
     logits, total = node.args
     found = _sum_of_exponentials(total.args[0]) if _is(total, _ATEN.log.default) else _along(total, _ATEN.logsumexp)
     return _shifted_back(*found) if found is not None and found[0] is logits else None

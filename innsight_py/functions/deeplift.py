@@ -5,6 +5,7 @@ Source: Shrikumar et al. (2017), arXiv:1704.02685. What happens at exact zeros i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 from innsight_py.functions.activations import Activation
-from innsight_py.functions.elementwise import few_at_most, is_dense
+from innsight_py.functions.elementwise import as_rows, few_at_most, parts_of_rows
 from innsight_py.functions.stabilizers import fill_zeros, stabilizer
 
-#: From how many positions on those where a slope is no quotient are looked for.
+#: From how many positions on slopes are computed in parts that stay in the cache.
 MANY = 2**15
 DeepLiftRuleName = Literal["rescale", "reveal_cancel"]
 
@@ -51,30 +52,56 @@ def rescale_factor(
     Where the two are nearer than the stabiliser it is the derivative half-way, which for a softmax is 0 as in R
     (which differentiates along an axis of length 1). With `none_at_equal` it is 0 where the two are equal.
     """
-    dz = z - z_ref
-    factor = (y - y_ref).div_(dz)  # what is divided by 0 here is near
-    apart, limit = dz.abs_(), stabilizer(dz.dtype)
     # Parameters that are tensors or tuples have places of their own.
     alike = activation.is_elementwise and all(
         isinstance(value, float | int | str) for value in activation.params.values()
     )
-    if alike and apart.numel() >= MANY and is_dense(apart):
-        at = few_at_most(apart, limit)  # one by one: what is vectorised need not be what is not, but for 0 and 1
-        if at is not None and not len(at[0]):
-            return factor
-        if at is not None:
-            here, there = z.expand_as(apart)[at], z_ref.expand_as(apart)[at]
-            slopes = torch.where(apart[at] <= limit, activation.derivative(here.add(there).div_(2)), factor[at])
-            factor[at] = slopes.masked_fill_(here == there, 0) if none_at_equal else slopes
-            return factor
-    elif bool(apart.amin() > limit):
+    longest = max(z, z_ref, key=len)
+    if alike and longest.numel() >= MANY:
+        slopes = torch.empty_like(longest)
+        rows = as_rows(slopes, z, z_ref, y, y_ref)
+        if rows is not None:
+            _fill_in_parts(activation, rows, none_at_equal)
+            return slopes
+    apart = z - z_ref
+    factor = (y - y_ref).div_(apart)  # what is divided by 0 here is near
+    return _fill_near(activation, z, z_ref, factor, apart.abs_(), none_at_equal)
+
+
+def _fill_in_parts(activation: Activation, rows: Sequence[Tensor], none_at_equal: bool) -> None:
+    """Write slopes, the first of some tensors, while what they are made of stays in the cache."""
+    room: Tensor | None = None
+    for slopes, z, z_ref, y, y_ref in parts_of_rows(rows):
+        if room is None:
+            room = slopes.new_empty(slopes.numel())
+        apart = torch.sub(z, z_ref, out=room[: slopes.numel()].view(slopes.shape))
+        torch.sub(y, y_ref, out=slopes).div_(apart)
+        _fill_near(activation, z, z_ref, slopes, apart.abs_(), none_at_equal, few=True)
+
+
+def _fill_near(
+    activation: Activation, z: Tensor, z_ref: Tensor, factor: Tensor, apart: Tensor, none_at_equal: bool,
+    few: bool = False,
+) -> Tensor:  # fmt: skip
+    """Fill in slopes where differences, `apart`, are near 0: one by one if they are `few`, and all at once if not.
+
+    What torch computes of many entries at a time need not be to the last bit what it computes of one.
+    """
+    limit = stabilizer(apart.dtype)
+    if apart.amin().item() > limit:
+        return factor
+    at = few_at_most(apart, limit) if few else None
+    if at is not None:
+        here, there = z.expand_as(apart)[at], z_ref.expand_as(apart)[at]
+        slopes = torch.where(apart[at] <= limit, activation.derivative(here.add(there).div_(2)), factor[at])
+        factor[at] = slopes.masked_fill_(here == there, 0) if none_at_equal else slopes
         return factor
     near = apart <= limit
     if activation.is_elementwise:
-        factor = torch.where(near, activation.derivative(z.add(z_ref).div_(2)), factor)
+        torch.where(near, activation.derivative(z.add(z_ref).div_(2)), factor, out=factor)
     else:
         factor.masked_fill_(near, 0)
-    return torch.where(z == z_ref, torch.zeros_like(factor), factor) if none_at_equal else factor
+    return factor.masked_fill_(z == z_ref, 0) if none_at_equal else factor
 
 
 def reveal_cancel_factors(

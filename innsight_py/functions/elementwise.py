@@ -7,7 +7,7 @@ arithmetic does: they are not vectorised, or wait for branches.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -78,6 +78,50 @@ def parts(x: Tensor) -> Iterator[Tensor]:
     """
     flat = x.as_strided((x.numel(),), (1,))
     return (flat[start : start + IN_CACHE] for start in range(0, len(flat), IN_CACHE))
+
+
+def as_rows(*tensors: Tensor) -> list[Tensor] | None:
+    """Return tensors ``(rows or 1, *dims)`` as ``(rows or 1, entries)``, in the order that all have in memory.
+
+    None if they have no such order in common, or lie on a device without a cache of that kind.
+
+    Examples
+    --------
+    >>> [x.shape for x in as_rows(torch.ones(2, 3, 4), torch.ones(1, 3, 4))]
+    [torch.Size([2, 12]), torch.Size([1, 12])]
+    >>> as_rows(torch.ones(2, 3, 4), torch.ones(1, 4, 3).mT) is None
+    True
+    """
+    first, *_ = tensors
+    rows, entries = len(first), first[0].numel()
+    order = [(s, n) for s, n in zip(first.stride()[1:], first.shape[1:], strict=True) if n > 1]
+    if first.device.type != "cpu" or not is_dense(first[0]):
+        return None
+    for x in tensors:
+        alike = x.shape[1:] == first.shape[1:] and x.dtype == first.dtype and len(x) in (1, rows)
+        if not alike or (len(x) > 1 and x.stride(0) != entries):
+            return None
+        if [(s, n) for s, n in zip(x.stride()[1:], x.shape[1:], strict=True) if n > 1] != order:
+            return None
+    return [x.as_strided((len(x), entries), (entries, 1)) for x in tensors]
+
+
+def parts_of_rows(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Cut tensors ``(rows or 1, entries)`` into parts that stay in the caches of all threads; the first is the largest.
+
+    Examples
+    --------
+    >>> [[tuple(x.shape) for x in part] for part in parts_of_rows([torch.ones(2, 5), torch.ones(1, 5)])]
+    [[(2, 5), (1, 5)]]
+    """
+    rows, entries = tensors[0].shape
+    together = IN_CACHE * torch.get_num_threads()
+    width = min(entries, together)
+    height = together // width
+    for top in range(0, rows, height):
+        for left in range(0, entries, width):
+            places = slice(top, top + height), slice(left, left + width)
+            yield [x[places] if len(x) == rows else x[:, places[1]] for x in tensors]
 
 
 def is_dense(x: Tensor) -> bool:

@@ -26,13 +26,24 @@ def stabilizer_at_zero(dtype: torch.dtype) -> float:
     return _ROUNDED[dtype != torch.float64]
 
 
+def _no_zeros(z: Tensor) -> bool:
+    """Tell whether a dense tensor has neither zeros nor NaNs."""
+    signs = torch.empty_like(next(parts(z)))
+    return all(torch.dot(y, y).item() == len(y) for y in (torch.sgn(x, out=signs[: len(x)]) for x in parts(z)))
+
+
 def fill_zeros(z: Tensor, sign: int = 1) -> Tensor:
     """Replace exact zeros by the stabiliser, or by minus the stabiliser."""
     return torch.add(z, is_zero(z), alpha=sign * stabilizer_at_zero(z.dtype))
 
 
 def away_from_zero(z: Tensor, epsilon: float, sign: int = 1) -> Tensor:
-    """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where that is 0."""
+    """Return ``z + epsilon sgn(z)``, and plus or minus the stabiliser where that is 0.
+
+    That is z itself, not a copy, where epsilon is 0 and many numbers have no zero among them.
+    """
+    if not epsilon and z.numel() >= MANY and is_dense(z) and _no_zeros(z):
+        return z
     if epsilon > 0 and z.numel() >= MANY and is_dense(z):
         moved = torch.empty_like(z)
         if moved.stride() == z.stride():

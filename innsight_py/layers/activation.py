@@ -9,10 +9,11 @@ from torch import Tensor
 
 from innsight_py.functions import activations
 from innsight_py.functions.deeplift import DeepLiftRule, rescale_factor
+from innsight_py.functions.elementwise import all_finite
 from innsight_py.functions.lrp import Rule
 from innsight_py.functions.lrp_weightless import Block, Gradient, Pass, Taylor
 from innsight_py.functions.stabilizers import fill_zeros
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record, times_slope
 
 #: A difference so small that its exponential less 1 is itself.
 _TINY = 1e-30
@@ -32,6 +33,10 @@ class Activation(Layer):
     @property
     def lrp_kinds(self) -> tuple[type[Rule], ...]:
         return (Pass, Gradient, Block) if self.activation.is_elementwise else (Gradient, Taylor, Block)
+
+    @property
+    def is_light(self) -> bool:
+        return True
 
     @property
     def kind(self) -> str:
@@ -56,7 +61,7 @@ class Activation(Layer):
         if skip_activation or self.activation.is_linear:
             return [m]
         if self.activation.is_elementwise:
-            return [m * self._slope(at, ref)]
+            return [times_slope(m, self._slope(at, ref), at)]
         if self.activation.name == "keras_sparsemax":
             raise self._unsupported("DeepLift")
         axis = self.activation.params["dim"]
@@ -149,7 +154,7 @@ def taylor_terms(layer: Layer, r: Tensor, at: Record) -> Tensor:
         pulled = r - s * r.sum(axis if axis < 0 else axis - s.dim(), keepdim=True)
     else:
         pulled = layer.through_activation(r / at.once("filled", lambda: fill_zeros(s)), at)
-    return pulled * at.once("finite", lambda: z.masked_fill(z.isinf(), 0.0))
+    return pulled * at.once("finite", lambda: z if all_finite(z) else z.masked_fill(z.isinf(), 0.0))
 
 
 def through_softmax(m: Tensor, weight: Tensor, slopes: Tensor | None, axis: int) -> Tensor:

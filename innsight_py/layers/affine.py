@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from innsight_py.functions.lrp import (
     Weighted,
 )
 from innsight_py.functions.lrp_rules import Simple
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record, times_slope
 from innsight_py.layers.known_parts import Parts
 
 #: Under these keys a record keeps the parts of the layer that were made, and those of the input.
@@ -111,6 +112,14 @@ class Linear(Layer):
             return f"the stabilizer of the rule {rule.name} keeps a part of the relevance"
         bias = self.bias_part(WHOLE) if any(side.bias for side in rule.table().sides) else None
         return BIASES if rule.bias == "keep" and bias is not None and bool(bias.any()) else None
+
+    def lrp_shares(self, rule: Rule) -> int:
+        """How many numbers `lrp` keeps of one row between walks, parts of the weights among them."""
+        if not isinstance(rule, Shares):
+            return 0
+        weight, pulls = self._buffers.get("weight"), rule.pulls
+        parts = {term.weight for _, terms in pulls.parts for term in terms} - {WHOLE}
+        return len(pulls.sides) * math.prod(self.output_dim) + (0 if weight is None else len(parts) * weight.numel())
 
     # -- the core of LRP ----------------------------------------------------------------------------------------
 
@@ -341,7 +350,7 @@ class Affine(Linear):
         if skip_activation or self.activation.is_linear:
             return self.pullback(m, at)
         if rule.name == "rescale":
-            return self.pullback(m * self._rescaling(at, ref), at)
+            return self.pullback(times_slope(m, self._rescaling(at, ref), at), at)
         dx = at.inputs[0] - ref.inputs[0]
         weights = at.once("signed weight", self.signed_weight)
         above, below = at.once_with(ref, "reveal cancel", lambda: self._reveal_cancel(dx, at, ref, weights))

@@ -15,7 +15,7 @@ from innsight_py.functions.lrp import Rule, Shares, Weighted
 from innsight_py.functions.lrp_rules import Epsilon, Simple
 from innsight_py.functions.lrp_weightless import Equal, Proportional
 from innsight_py.layers.averages import Averaging
-from innsight_py.layers.base import INPUTS, NOTHING, Carrying, Layer, Named, Needs, Record
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Carrying, Layer, Named, Needs, Record
 from innsight_py.layers.structure import not_the_batch
 
 
@@ -54,6 +54,10 @@ class Add(Carrying):
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         if isinstance(rule, Equal):
             return self.pullback(r / len(self.input_dims), at)
+        if len(self.input_dims) == 2 and isinstance(rule, Proportional | Simple | Epsilon):
+            rank = r.dim() - 1
+            sent = r / at.once(rule.key, lambda: rule.stabilize(at.output, rule.table().sides[0]))
+            return [sum_to(sent * align(x, rank), dim) for x, dim in zip(at.inputs, self.input_dims, strict=True)]
         (stacked,) = self._stacked
         stacked.input_dims, stacked.output_dim = ((len(self.input_dims), *self.output_dim),), self.output_dim
         (shares,) = stacked.lrp(r, at.once("stacked", lambda: stacked.record(self._side_by_side(at.inputs))), rule)
@@ -61,7 +65,7 @@ class Add(Carrying):
         return [sum_to(share, dim) for share, dim in zip(shares.unbind(2), self.input_dims, strict=True)]
 
     def lrp_needs(self, rule: Rule) -> Needs:
-        return NOTHING if isinstance(rule, Equal) else INPUTS
+        return NOTHING if isinstance(rule, Equal) else ALL
 
     def _side_by_side(self, inputs: Sequence[Tensor]) -> Tensor:
         rank = len(self.output_dim) + 1
@@ -183,6 +187,10 @@ class Multiply(Product):
         left, right = (align(x, max(y.dim() for y in inputs)) for x in inputs)
         return left * right
 
+    @property
+    def is_light(self) -> bool:
+        return True
+
     def _pull(self, g: Tensor, other: Tensor, dim: tuple[int, ...]) -> Tensor:
         return sum_to(g * align(other, g.dim() - 1), dim)
 
@@ -213,6 +221,11 @@ class MatMul(Product):
             raise ValueError("a matrix product needs instances with two axes")
         rank = max(left.dim(), right.dim())
         return align(left, rank) @ align(right, rank)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether the output takes more room than the factors: the scores of attention over many tokens."""
+        return math.prod(self.output_dim) >= sum(math.prod(dim) for dim in self.input_dims)
 
     def pull_left(self, g: Tensor, right: Tensor) -> Tensor:
         return sum_to(g @ align(right, g.dim() - 1).transpose(-1, -2), self.input_dims[0])

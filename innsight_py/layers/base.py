@@ -8,7 +8,8 @@ first, ``(K, B, *dims)``, and their batch axis may be 1 as long as nothing that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from innsight_py._errors import see
 from innsight_py.functions.activations import Activation
 from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.layout import fold, unfold
-from innsight_py.functions.lrp import RULES, Rule
+from innsight_py.functions.lrp import RULES, Rule, Shares
 from innsight_py.functions.lrp_weightless import Gradient
 
 P = ParamSpec("P")
@@ -101,13 +102,22 @@ class Record:
         if not needs.preactivation:
             self.preactivation = self.output if shared else _without_data(self.preactivation)
 
-    def forget(self) -> None:
-        """Let go of all that was computed only once a pass, but for what the pass itself left."""
-        self.kept = {key: self.kept[key] for key in self._given}
+    def computed(self) -> dict[str, object]:
+        """Return what was computed only once a pass, by its name, but for what the pass itself left."""
+        return {key: value for key, value in self.kept.items() if key not in self._given}
+
+    def forget(self, but: Iterable[str] = ()) -> None:
+        """Let go of all that was computed only once a pass, but for what the pass itself left, and for some by name."""
+        self.kept = {key: self.kept[key] for key in (*self._given, *but)}
         for value in self.kept.values():
             if isinstance(value, Record):
                 value.forget()
         self._partner, self._kept_with_partner = None, None
+
+    def given(self, key: str) -> Tensor | None:
+        """Return what the pass itself left under a name; None if there is nothing."""
+        found = self.kept.get(key) if key in self._given else None
+        return found if isinstance(found, Tensor) else None
 
     def once(self, key: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Compute something that does not depend on the explained output only once a pass."""
@@ -128,7 +138,12 @@ class Record:
 
 
 def _without_data(x: Tensor) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device="meta")
+    return x if x.is_meta else _shape_alone(x.shape, x.dtype)
+
+
+@lru_cache(maxsize=2**10)  # torch takes as long for one as for an operation on a small layer
+def _shape_alone(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 class Named(Protocol):
@@ -300,6 +315,10 @@ class Layer(nn.Module):
         """Return what of a record `lrp` still looks at after it was called once."""
         return self.lrp_needs(rule)
 
+    def lrp_shares(self, rule: Rule) -> int:
+        """How many numbers `lrp` keeps of one row between walks, beside the record."""
+        return math.prod(self.output_dim) if isinstance(rule, Shares) else 0
+
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         """Pull `g` back through the weights alone, without data, bias and activation."""
         raise self._unsupported("ConnectionWeights")
@@ -389,6 +408,11 @@ class Layer(nn.Module):
         return False
 
     @property
+    def is_light(self) -> bool:
+        """Whether the value takes no more than a few passes over the inputs, so that it need not be kept."""
+        return False
+
+    @property
     def jumps(self) -> bool:
         """Whether the output is constant but for jumps, so that its gradient is 0."""
         return self.activation.name == "sign"
@@ -407,6 +431,10 @@ class Carrying(Layer):
 
     Multipliers, relevances and connection weights go where the gradient goes: each source gets what its copies got.
     """
+
+    @property
+    def is_light(self) -> bool:
+        return True
 
     @property
     def gradient_needs(self) -> Needs:
@@ -428,6 +456,13 @@ class Carrying(Layer):
 
     def connection_weights(self, g: Tensor) -> list[Tensor | None]:
         return self.pullback(g, None)
+
+
+def times_slope(m: Tensor, slope: Tensor, at: Record) -> Tensor:
+    """Multiply by a slope that belongs to a record, which nobody looks at any more after the last walk."""
+    if at.is_last and m.shape[0] == 1 and m.shape[1:] == slope.shape and m.dtype == slope.dtype:
+        return slope.unsqueeze(0).mul_(m)
+    return m * slope
 
 
 def pull_linear(function: Callable[[Tensor], Tensor], g: Tensor, dim: tuple[int, ...]) -> Tensor:

@@ -6,7 +6,7 @@ states before the step. It gives ``"state"`` (behind a projection ``"projected"`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -29,6 +29,11 @@ GATES = {"lstm": 4, "gru": 3, "gru_reset_first": 3, "rnn_tanh": 1, "rnn_relu": 1
 
 #: What a reset gate gives.
 MASKED = "masked"
+#: What the loop of an LSTM has computed already: the sums of the gates, and the two values of tanh.
+GATES_OF_ALL, CANDIDATE, SHOWN = "gates", "candidate of the gate", "shown"
+
+#: Computes a value.
+Late = Callable[[], Tensor]
 
 #: A backward step at a part of a cell: it takes the part and what came to it, and gives a tensor for each input.
 PartStep = Callable[["Part", Tensor], list[Tensor | None]]
@@ -60,6 +65,45 @@ class Factors(NamedTuple):
     of: dict[str, Tensor]
     to_cell: Tensor | None
     by_state: frozenset[int] | None
+
+
+class _Values(dict[str, Tensor]):
+    """The values of a cell by their names; what is not there is computed."""
+
+    def __init__(self, cell: Cell, known: dict[str, Tensor], late: Mapping[str, Late]) -> None:
+        super().__init__(known)
+        self._cell, self._late = cell, late
+
+    def __missing__(self, name: str) -> Tensor:
+        if name in self._late:
+            found = self._late[name]()
+        else:
+            part = next(part for part in self._cell.parts if part.name == name)
+            found = part.layer(*(self[source] for source in part.inputs))
+        self[name] = found
+        return found
+
+
+class _LateRecord(Record):
+    """What a part of a cell saw; a value is looked up, and computed, when it is asked for."""
+
+    __slots__ = ("_part", "_values")
+
+    def __init__(self, part: Part, values: _Values) -> None:
+        self._part, self._values = part, values
+        self.kept, self._given, self.is_last = {}, (), False
+        self._partner = self._kept_with_partner = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inputs":
+            self.inputs = tuple(self._values[source] for source in self._part.inputs)
+        elif name == "output":
+            self.output = self._values[self._part.name]
+        elif name == "preactivation":
+            self.preactivation = self.output if self._part.layer.activation.is_linear else self.inputs[0]
+        else:
+            raise AttributeError(name)
+        return object.__getattribute__(self, name)
 
 
 class Cell(nn.Module):
@@ -137,8 +181,8 @@ class Cell(nn.Module):
     def _gates(self) -> str:
         """Write the sum of what comes from the input and from the state."""
         if self._given is not None:
-            return self._scale("gates", "x", shift=self._given)
-        return self._new("gates", Add, [self._matrix(HIDDEN, "h"), "x"])
+            return self._scale(GATES_OF_ALL, "x", shift=self._given)
+        return self._new(GATES_OF_ALL, Add, [self._matrix(HIDDEN, "h"), "x"])
 
     def _rnn(self, hidden: Tensor | None, cell: Tensor | None) -> None:
         self._act("state", self._gates(), self._spec.cell.removeprefix("rnn_"))
@@ -155,7 +199,7 @@ class Cell(nn.Module):
         )  # fmt: skip
         old = self._new("kept", Multiply, [kept, "c"]) if cell is None else self._scale("kept", kept, factor=cell)
         added = self._new("added", Multiply, [let_in, new])
-        shown = self._act("shown", self._new("cell", Add, [old, added]), "tanh")
+        shown = self._act(SHOWN, self._new("cell", Add, [old, added]), "tanh")
         self._new("state", Multiply, [out, shown])
 
     def _gru(self, hidden: Tensor | None, cell: Tensor | None) -> None:
@@ -216,13 +260,18 @@ class Cell(nn.Module):
                 part.layer.input_dims = tuple((*lead, self.seen[source]) for source in part.inputs)
                 part.layer.output_dim = (*lead, part.width)
 
-    def record(self, values: dict[str, Tensor]) -> dict[str, Record]:
-        """Compute all values of steps side by side and keep what the walk back may need."""
-        records: dict[str, Record] = {}
-        for part in self.parts:
-            record = part.layer.record(*(values[source] for source in part.inputs))
-            records[part.name], values[part.name] = record, record.output
-        return records
+    def record(self, known: dict[str, Tensor], late: Mapping[str, Late]) -> dict[str, Record]:
+        """Return what the parts saw at steps side by side; what is not known is computed when somebody looks at it.
+
+        Parameters
+        ----------
+        known : dict of str to Tensor
+            Values by their names.
+        late : mapping of str to callable
+            What computes further ones that the cell takes.
+        """
+        values = _Values(self, known, late)
+        return {part.name: _LateRecord(part, values) for part in self.parts}
 
     @property
     def stages(self) -> tuple[tuple[str, ...], ...]:

@@ -64,6 +64,10 @@ class _Diagonal(Linear):
         return self.pullback(m, at)
 
     @property
+    def is_light(self) -> bool:
+        return True
+
+    @property
     def gradient_needs(self) -> Needs:
         return NOTHING
 
@@ -263,6 +267,10 @@ class Standardize(Layer):
         return at.once_with(ref, "terms", terms)
 
     @property
+    def is_light(self) -> bool:
+        return True
+
+    @property
     def gradient_needs(self) -> Needs:
         return INPUTS
 
@@ -286,7 +294,7 @@ class Standardize(Layer):
             raise self._unsupported("LRP")
         if not isinstance(rule, Simple | Epsilon):
             raise self.refusal(rule)
-        _, s, *_ = at.once("parts", lambda: self._parts(at.inputs[0]))
+        s = at.once("scale", lambda: self._parts(at.inputs[0])[1])
         shares = at.once(f"{rule.key} 0", lambda: rule.stabilize(at.output, rule.table().sides[0]))
         blocks = self._blocks(r / shares) * s
         if self.center:

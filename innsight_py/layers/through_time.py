@@ -77,10 +77,11 @@ def through_step(way: Way | None, place: int, state: Tensor, cell: Tensor | None
 
 
 class Later:
-    """The walk back through all steps but the first, where each ends at one matrix and nothing is in its way.
+    """The walk back through steps of which each ends at one matrix, with nothing in its way: all, or all but the first.
 
-    A step writes what the state and the cell hand down into memory that is there before, and adds what comes through
-    the matrix to the step before. What goes to the input waits until all steps are walked, unless it is the same.
+    A step writes what the state and the cell hand down into memory that is there before, and what comes through the
+    matrix where the step before takes it up. What goes to the input waits until all steps are walked, unless it is the
+    same.
 
     Parameters
     ----------
@@ -105,9 +106,10 @@ class Later:
         self._has_cell, self._has_state = "c" in given.of, "h" in given.of
         self._through, self._width = hidden.shape[-1], factors.shape[-1]
         self._by_state = sorted(given.by_state or ())
-        self._factors = self._cut(self._by_gates(factors), -3)
-        self._own_factors = [self._cut(self._gate(factors, gate), -2) for gate in self._by_state]
-        self._to_cell = None if given.to_cell is None else self._cut(given.to_cell, -2)
+        by_gates = self._by_gates(factors)
+        self._factors = self._cut(by_gates)
+        self._own_factors = [self._cut(by_gates.narrow(-2, gate, 1)) for gate in self._by_state]
+        self._to_cell = None if given.to_cell is None else self._cut(self._by_gates(given.to_cell))
         self._to_input = None if x is hidden and not folds else x
         self._products = [it._replace(before=None) if folds else it for it in products]
         more = [y for it in products for y in (it.before, it.after) if y is not None]
@@ -116,74 +118,120 @@ class Later:
     def _by_gates(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:-1], -1, self._size)
 
-    def _gate(self, x: Tensor, gate: int) -> Tensor:
-        return x.narrow(-1, gate * self._size, self._size)
-
-    def _cut(self, x: Tensor, axis: int) -> Sequence[Tensor]:
+    def _cut(self, x: Tensor, axis: int = -3) -> Sequence[Tensor]:
         return in_order(x, axis, self._reverse)
 
     def walk(self, above: Tensor, above_cells: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return what the input of these steps gets, and what comes to the state and the cell of the first step.
+        """Return what the input of these steps gets, and what comes to the state and the cell before the first of them.
 
-        What comes to the steps from above is ``(K, B or 1, *lead, steps, entries)``.
+        What comes to the layer's steps from above is ``(K, B or 1, *lead, steps, entries)``.
         """
-        k, rows, *lead, steps, size = above.shape
-        shape = (k, max(rows, self._rows), *lead, steps)
-        states = above.expand(*shape, size).clone(memory_format=torch.contiguous_format)
+        k, rows, *lead, _, size = above.shape
+        shape, count = (k, max(rows, self._rows), *lead), len(self._factors)
         # A slot more than there are steps, for what comes to the cell of the last one.
-        total = states.new_empty((*shape, self._width))
-        ends, slots = self._cut(states, -2), self._cut(self._by_gates(total), -3)
-        own_slots = [self._cut(self._gate(total, gate), -2) for gate in self._by_state]
-        cells = total.narrow(-1, self._through, size) if self._has_cell else None
-        arriving = () if cells is None else self._cut(cells, -2)
-        uppers = self._cut((states if cells is None else cells).unsqueeze(-2), -3)
-        added = () if above_cells is None else self._cut(above_cells, -2)
-        if arriving:
-            arriving[-1].copy_(added[-1]) if added else arriving[-1].zero_()
-        direct = self._cut(self._gate(total, self._width // size - 1), -2) if self._has_state else ()
-        pulls = [self._pull(it, total, states) for it in self._products]
-        for i in reversed(range(steps - 1)):
-            if self._to_cell is not None:
-                arriving[i + 1].addcmul_(self._to_cell[i], ends[i + 1])
-            torch.mul(self._factors[i], uppers[i + 1], out=slots[i])
-            for factors, own in zip(self._own_factors, own_slots, strict=True):
-                torch.mul(factors[i], ends[i + 1], out=own[i])
-            if added:
-                arriving[i].add_(added[i])
-            if direct:
-                ends[i].add_(direct[i])
-            for pull in pulls:
-                pull(i)
-        return self._input(total, states, cells), ends[0], arriving[0] if arriving else None
+        total = self._by_gates(above.new_empty((*shape, count + 1, self._width)))
+        # What comes to the states waits only where the input needs it.
+        waits = self._to_input is not None
+        states = above.new_empty((*shape, count + 1 if waits else 1, 1, size))
+        ends = self._cut_states(states, -3)
+        ends[-1].copy_(self._from_above(self._by_gates(above), -3)[-1])
+        cells = total.narrow(-2, self._through // size, 1) if self._has_cell else None
+        uppers = ends if cells is None else self._cut(cells)
+        added = () if above_cells is None else self._from_above(self._by_gates(above_cells), -3)
+        if cells is not None:
+            uppers[-1].copy_(added[-1]) if added else uppers[-1].zero_()
+        slots = self._cut(total)
+        own = [
+            (factors, self._cut(total.narrow(-2, gate, 1)))
+            for gate, factors in zip(self._by_state, self._own_factors, strict=True)
+        ]
+        direct = self._cut(total.narrow(-2, -1, 1)) if self._has_state else ()
+        earlier = above.narrow(-2, int(self._reverse), above.shape[-2] - 1)
+        looked_at = bool(torch.count_nonzero(earlier))  # often only the last step is
+        arriving = [
+            self._arriving(it, states, total, above if looked_at and number == 0 else None, number > 0)
+            for number, it in enumerate(self._products)
+        ]
+        with torch.inference_mode():  # a call takes a tenth less; what it writes to was there before
+            for i in reversed(range(count)):
+                state, whole = ends[i + 1], uppers[i + 1]
+                if self._to_cell is not None:
+                    whole.addcmul_(self._to_cell[i], state)
+                torch.mul(self._factors[i], whole, out=slots[i])
+                for factors, own_slots in own:
+                    torch.mul(factors[i], state, out=own_slots[i])
+                if added:
+                    uppers[i].add_(added[i])
+                for arrive in arriving:
+                    arrive(i)
+                if direct:
+                    ends[i].add_(direct[i])
+        cell = None if cells is None else uppers[0].squeeze(-2)
+        return self._input(total, states, cells), ends[0].squeeze(-2), cell
+
+    def _from_above(self, x: Tensor, axis: int) -> Sequence[Tensor]:
+        """Cut what comes from above into the steps; nothing comes to what is before the first one."""
+        steps = self._cut(x, axis)
+        return steps if len(steps) > len(self._factors) else [torch.zeros_like(steps[0]), *steps]
+
+    def _cut_states(self, x: Tensor, axis: int) -> Sequence[Tensor]:
+        """Cut what comes to the states into the steps, which may all have the same memory."""
+        return self._cut(x, axis) if self._to_input is not None else [x.select(axis, 0)] * (len(self._factors) + 1)
 
     def _input(self, total: Tensor, states: Tensor, cells: Tensor | None) -> Tensor:
         """Return what the input gets, when all steps are walked."""
-        first, count = int(not self._reverse), states.shape[-2] - 1
+        first, count = int(not self._reverse), len(self._factors)
         if self._to_input is None:
-            return total.narrow(-1, 0, self._through).narrow(-2, 1 - first, count)
-        uppers, of_state = ((states if x is None else x).narrow(-2, first, count) for x in (cells, None))
-        x = (self._by_gates(self._to_input) * uppers.unsqueeze(-2)).flatten(-2)
+            return total.narrow(-3, 1 - first, count).flatten(-2).narrow(-1, 0, self._through)
+        uppers, of_state = ((states if x is None else x).narrow(-3, first, count) for x in (cells, None))
+        factors = self._by_gates(self._to_input)
+        x = factors * uppers
         for gate in self._by_state:
-            torch.mul(self._gate(self._to_input, gate), of_state, out=self._gate(x, gate))
-        return x
+            torch.mul(factors.narrow(-2, gate, 1), of_state, out=x.narrow(-2, gate, 1))
+        return x.flatten(-2)
 
-    def _pull(self, it: StepProduct, total: Tensor, states: Tensor) -> Callable[[int], object]:
-        """Return what adds what comes through a matrix at a step to what comes to the step before."""
-        sent, weight = total.narrow(-1, 0, self._through), it.weight
-        flat = self._cut(sent.flatten(0, -3), -2)
-        flat_states = self._cut(states.flatten(0, -3), -2)
+    def _arriving(
+        self, it: StepProduct, states: Tensor, total: Tensor, above: Tensor | None, adds: bool
+    ) -> Callable[[int], object]:  # fmt: skip
+        """Return what writes what comes to the state of a step through a matrix, and from above.
+
+        Parameters
+        ----------
+        it : StepProduct
+            The product.
+        states, total : Tensor
+            What comes to the states, and what the steps hand down.
+        above : Tensor, optional
+            What comes from above.
+        adds : bool
+            Whether it is added to what has come already.
+        """
+        weight, sent = it.weight, total.flatten(-2).narrow(-1, 0, self._through)
+        flat = self._cut_states(states.squeeze(-2).flatten(0, -3), -2)
+        flat_sent = self._cut(sent.flatten(0, -3), -2)
         if it.before is None and it.after is None:
-            return lambda i: flat_states[i].addmm_(flat[i], weight)
-        ends, pulled = self._cut(states, -2), states.new_empty((*states.shape[:-2], self._size))
-        whole, flat_pulled = self._cut(sent, -2), pulled.reshape(-1, self._size)
+            if above is None and not adds:
+                return lambda i: torch.mm(flat_sent[i], weight, out=flat[i])
+            added = flat
+            if above is not None:
+                added = self._from_above(above.expand(*sent.shape[:-2], *above.shape[-2:]).flatten(0, -3), -2)
+            return lambda i: torch.addmm(added[i], flat_sent[i], weight, out=flat[i])
+        ends, whole = self._cut_states(states.squeeze(-2), -2), self._cut(sent, -2)
+        pulled = torch.empty_like(ends[0], memory_format=torch.contiguous_format)
+        flat_pulled = pulled.reshape(-1, self._size)
         before, after = (None if y is None else self._cut(y, -2) for y in (it.before, it.after))
+        given = ends if adds else None if above is None else self._from_above(above, -2)
 
-        def pull(i: int) -> None:
-            upper = flat[i] if before is None else (whole[i] * before[i]).reshape(-1, self._through)
-            if after is None:
-                flat_states[i].addmm_(upper, weight)
+        def arrive(i: int) -> None:
+            torch.mm(
+                flat_sent[i] if before is None else (whole[i] * before[i]).reshape(-1, self._through),
+                weight, out=flat_pulled,
+            )  # fmt: skip
+            if given is None:
+                ends[i].copy_(pulled) if after is None else torch.mul(after[i], pulled, out=ends[i])
+            elif after is None:
+                torch.add(given[i], pulled, out=ends[i])
             else:
-                torch.mm(upper, weight, out=flat_pulled)
-                ends[i].addcmul_(after[i], pulled)
+                torch.addcmul(given[i], after[i], pulled, out=ends[i])
 
-        return pull
+        return arrive

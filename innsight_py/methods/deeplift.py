@@ -13,7 +13,7 @@ from innsight_py._checks import Count, Flag, Seed, checked, warn
 from innsight_py.layers import DeepLiftRule, Layer
 from innsight_py.methods import alarm, sparing
 from innsight_py.methods.base import InterpretingMethod, has_rows, random_source, reference_text
-from innsight_py.methods.walk import Walk
+from innsight_py.methods.walk import PASS_BYTES, Walk
 from innsight_py.model.converter import Converter
 from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.results.completeness import (
@@ -240,18 +240,18 @@ class DeepLift(_Rescaling):
         """Walk back from all rows; return the explained values at the references, ``(1, nodes)`` or ``(B, nodes)``."""
         rule, model = DeepLiftRule(self.rule_name, self.winner_takes_all), walk.model
         single = len(reference[0]) == 1
-        chunks = walk.row_chunks(walk.rows)
+        chunks = walk.row_chunks(walk.rows, PASS_BYTES if rule.name == "rescale" else 0)
         spares = walk.is_large(chunks[0].stop) and not model.takes_as_given
         kept = sparing.passing(walk.ends, rule) if spares else None
-        # What goes through time step by step takes as long for another row as it does without it.
-        at_once = single and len(chunks) == 1 and model.sizes.steps > 1 and not model.takes_as_given and not model.held
+        # Weights are read only once then, and small work is done only once.
+        at_once = single and len(chunks) == 1 and walk.fits(walk.rows + 1) and not (model.takes_as_given or model.held)
         at_reference = model.trace(reference, seen=kept) if single and not at_once else None
         found: dict[int, list[Tensor]] = {i: [] for i in walk.what}
         for rows in chunks:
             some, some_ref = self._take(inputs, rows, model), self._take_reference(reference, rows, model)
             if at_once:
-                both = model.trace([torch.cat(pair) for pair in zip(some, some_ref, strict=True)], seen=kept)
-                trace, at_ref = both.rows(slice(0, len(some[0]))), both.rows(slice(len(some[0]), None))
+                both = [torch.cat(pair) for pair in zip(some, some_ref, strict=True)]
+                trace, at_ref = sparing.both(model, both, walk.rows, (walk.ends, rule) if spares else None)
             else:
                 at_ref = model.trace(some_ref, seen=kept) if at_reference is None else at_reference
                 last = not single or len(chunks) == 1

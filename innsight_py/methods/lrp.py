@@ -21,6 +21,7 @@ from innsight_py.layers.base import UnsupportedLayerError
 from innsight_py.layers.cast import Detach
 from innsight_py.methods import lrp_alarm, sparing
 from innsight_py.methods.base import InterpretingMethod, cut
+from innsight_py.methods.recomputed import Recomputed
 from innsight_py.methods.walk import Walk
 from innsight_py.model.assignment import Assigned, assign, assigned_once, in_section
 from innsight_py.model.converter import Converter
@@ -160,12 +161,18 @@ class LRP(InterpretingMethod):
             is_long = walk.model.sizes.steps >= lrp_alarm.LONG
             noted = lrp_alarm.Noted() if is_long and len(chunks) == 1 else None
             spares = walk.is_large(chunks[0].stop)
-            seen = sparing.for_relevances(walk.ends, self._rules) if spares else None
+            again: Recomputed | None = None
             for rows in chunks:
+                if spares:
+                    count = rows.stop - rows.start
+                    nodes, several = walk.walked_together(count), walk.takes_several(count)
+                    again = sparing.recomputed(walk.model, walk.ends, self._rules, count, nodes, several)
+                seen = sparing.for_relevances(walk.ends, self._rules) if spares and again is None else None
+                seen = seen if again is None else again.seen
                 trace = walk.model.trace([cut(x, rows) for x in inputs], seen=seen)
                 outside |= _outside(trace, self._rules)
                 try:
-                    self._distribute(walk, trace, rows, grown if notes else None, noted)
+                    self._distribute(walk, trace, rows, grown if notes else None, noted, again)
                 except UnsupportedLayerError as error:
                     first = walk.model.trace([x[:1] for x in inputs])
                     raise self._with_way_on(error, walk, first) from None
@@ -178,20 +185,23 @@ class LRP(InterpretingMethod):
             self.losses = self._losses()
             if self.decomposes:
                 warn_if_incomplete(self, None if self.losses else [_NOTHING_TO_SHARE])
-            kept = noted is not None or (walk.rows == 1 and (notes or not spares))
+            kept = again is None and (noted is not None or (walk.rows == 1 and (notes or not spares)))
             self._warn_of_exploded(walk, inputs, trace if kept else None, grown, noted)
 
     def _distribute(
-        self, walk: Walk, trace: Trace, rows: slice, grown: lrp_alarm.Grown | None, noted: lrp_alarm.Noted | None
-    ) -> None:
+        self, walk: Walk, trace: Trace, rows: slice, grown: lrp_alarm.Grown | None, noted: lrp_alarm.Noted | None,
+        again: Recomputed | None,
+    ) -> None:  # fmt: skip
         """Hand relevance down for some rows, and note how much it grows."""
         start, count = self._start(walk.model, trace), rows.stop - rows.start
         walk.observe(trace, rows, start)
         step = _lrp_step(trace, self._rules)
+        step = step if again is None else again.step(step, trace)
         step = step if grown is None else lrp_alarm.noting(step, grown)
         step = step if noted is None else noted.noting(step)
         later, looks_back = sparing.after_relevances(self._rules), grown is not None or noted is not None
-        for i, nodes, pieces in walk.back(step, rows, count, count, start, trace, later, looks_back=looks_back):
+        spent = trace if again is None else None
+        for i, nodes, pieces in walk.back(step, rows, count, count, start, spent, later, looks_back=looks_back):
             if noted is not None:
                 noted.walked(i, nodes)
             missing = any(piece is None for piece in pieces)

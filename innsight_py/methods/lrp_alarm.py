@@ -112,11 +112,17 @@ class Noted:
 
     def noting(self, step: Step) -> Step:
         """Let walks of all rows note the sizes of what comes to each layer and of what it hands down."""
+        known: list[tuple[Tensor, Tensor]] = []  # what the layer before has handed down, which most layers take up
+
+        def size(x: Tensor) -> Tensor:
+            found = next((found for y, found in known if y is x), None)
+            return _sizes(x) if found is None else found
 
         def noted(layer: Layer, upper: Tensor, name: str, at: Explained | None) -> list[Tensor | None]:
-            above = _sizes(upper)
+            above = size(upper)
             pieces = step(layer, upper, name, at)
-            sizes = [_sizes(x) for x in pieces if x is not None]
+            known[:] = [(x, above if x is upper else _sizes(x)) for x in pieces if x is not None]
+            sizes = [found for _, found in known]
             if sizes:
                 self._now[name] = above, functools.reduce(torch.add, sizes)
             return pieces
@@ -145,8 +151,7 @@ class Noted:
 
 def _sizes(x: Tensor) -> Tensor:
     """Sum the magnitudes of each row and node, ``(K, B or 1)``."""
-    sizes: Tensor = torch.linalg.vector_norm(x.flatten(2), 1, 2)
-    return sizes
+    return x.flatten(2).abs().sum(2)
 
 
 def reason(

@@ -134,19 +134,20 @@ class IntegratedGradient(GradientBased):
 
         A norm by which a model divides is an example: beside zeros the direction counts, and at zeros there is none.
         """
-        beside = [x_ref + BESIDE * (x - x_ref) for x, x_ref in zip(inputs, reference, strict=True)]
         residual = residual_of(self)
         assert residual is not None
-        steps = walk.explained(minus=walk.explained_at(beside))
-        for goal, rest, missing, relative in zip(
-            self.decomp_goal or (), steps, residual.absolute, residual.relative, strict=True
-        ):
-            if goal is None or rest is None or missing is None or relative is None:
+        for i, (missing, relative) in enumerate(zip(residual.absolute, residual.relative, strict=True)):
+            goal, value = (self.decomp_goal or [])[i], (self.explained_values or [])[i]
+            if missing is None or relative is None or goal is None or value is None:
                 continue
-            worst = relative.abs().nan_to_num(nan=0.0).argmax()
-            jump, whole, gap = (abs(float(x.flatten()[worst])) for x in (goal - rest, goal, missing))
-            if float(relative.flatten()[worst].abs()) > STEPS_TOLERANCE and jump > min(whole, gap) / 2:
-                return True
+            sizes = relative.abs().nan_to_num(nan=0.0)
+            row, node = divmod(int(sizes.argmax()), sizes.shape[1])
+            if float(sizes[row, node]) <= STEPS_TOLERANCE:
+                continue
+            x, x_ref = ([v[row : row + 1] if len(v) > 1 else v for v in values] for values in (inputs, reference))
+            beside = [b + BESIDE * (a - b) for a, b in zip(x, x_ref, strict=True)]
+            jump = goal[row, node] - value[row, node] + walk.explained_for(i, row, beside)[node]
+            return abs(float(jump)) > min(abs(float(goal[row, node])), abs(float(missing[row, node]))) / 2
         return False
 
     def _path(self, graph: Graph, inputs: list[Tensor], reference: list[Tensor]) -> Points:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from torch import Tensor
 
+from innsight_py.functions.lrp_rules import ZBox
 from innsight_py.functions.lrp_weightless import Gradient, Pass
 from innsight_py.layers import DeepLiftRule, Layer, Record
-from innsight_py.layers.base import ALL, NOTHING, Needs
+from innsight_py.layers.base import ALL, INPUTS, NOTHING, Needs
+from innsight_py.methods.recomputed import Recomputed, for_autograd, kept_numbers
 from innsight_py.model.assignment import Assigned
-from innsight_py.model.graph import Explained, Seen, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Seen, Step, Trace
+
+#: Where walks would keep more than this many times the numbers that autograd keeps, values are computed again.
+MORE_THAN_AUTOGRAD = 1.55
+#: This many times the numbers that autograd keeps may then be kept in all: first what a walk comes to first.
+ROOM = 1.2
 
 #: Says what of a record later walks look at, once a walk has passed the layer of this name.
 Later = Callable[[str, Layer], Needs]
+
+
+def for_outputs(ends: AbstractSet[str]) -> Seen:
+    """Let a pass that nobody walks back keep what is explained alone."""
+
+    def seen(name: str, layer: Layer, record: Record) -> None:
+        if name not in ends:
+            record.release()
+
+    return seen
 
 
 def for_gradients(ends: AbstractSet[str]) -> Seen:
@@ -32,9 +49,42 @@ def for_relevances(ends: AbstractSet[str], rules: Mapping[str, Assigned]) -> See
 
     def seen(name: str, layer: Layer, record: Record) -> None:
         if name not in ends:
-            record.release(layer.lrp_needs(rules[name].rule) | _activation(layer.activation_needs, rules[name]))
+            record.release(needs(name, layer))
 
+    needs = looked_at(rules)
     return seen
+
+
+def looked_at(rules: Mapping[str, Assigned]) -> Later:
+    """Say what LRP looks at."""
+
+    def looked(name: str, layer: Layer) -> Needs:
+        return layer.lrp_needs(rules[name].rule) | _activation(layer.activation_needs, rules[name])
+
+    return looked
+
+
+def recomputed(
+    graph: Graph, ends: AbstractSet[str], rules: Mapping[str, Assigned], rows: int, walked: int, several: bool
+) -> Recomputed | None:  # fmt: skip
+    """Let values be computed again where LRP would keep much more than autograd does; None where it does not.
+
+    A walk takes `walked` nodes of `rows` rows; `several` says that there are several walks.
+    """
+    looks, limit = looked_at(rules), MORE_THAN_AUTOGRAD * kept_numbers(graph, for_autograd)
+    first = kept_numbers(graph, looks)
+    if first <= limit:
+        names = [node.name for node in graph.nodes] if several else []
+        shares = (graph.layer(name).lrp_shares(rules[name].rule) for name in names)
+        if kept_numbers(graph, after_relevances(rules)) + sum(shares) <= limit:
+            return None
+
+    def stays(name: str, layer: Layer) -> Needs:
+        return INPUTS if isinstance(rules[name].rule, ZBox) else NOTHING  # is looked at for the bounds
+
+    carried = graph.sizes.widest * walked
+    room = rows * (int(ROOM * kept_numbers(graph, for_autograd)) - carried) if several else 0
+    return Recomputed(graph, ends, looks, after_relevances(rules), stays, room)
 
 
 def passing(ends: AbstractSet[str], rule: DeepLiftRule) -> Seen:
@@ -58,6 +108,8 @@ def compared(ends: AbstractSet[str], rule: DeepLiftRule, reference: Trace, last:
             return
         if not layer.deeplift_early(record, reference[name], rule):
             record.release(layer.deeplift_needs(rule))
+            if last:
+                reference[name].release(layer.deeplift_needs(rule))
             return
         record.release()
         if last:
@@ -65,6 +117,43 @@ def compared(ends: AbstractSet[str], rule: DeepLiftRule, reference: Trace, last:
             reference[name].forget()
 
     return seen
+
+
+def both(
+    graph: Graph, inputs: Sequence[Tensor], rows: int, spared: tuple[AbstractSet[str], DeepLiftRule] | None
+) -> tuple[Trace, Trace]:  # fmt: skip
+    """Run a graph once for some rows and their reference behind them; return what either saw.
+
+    Parameters
+    ----------
+    graph : Graph
+        What is run.
+    inputs : sequence of Tensor
+        The rows, and then the reference, of each input.
+    rows : int
+        How many rows there are.
+    spared : (set of str, DeepLiftRule), optional
+        The layers that are explained, and the rule: of others no more is kept than DeepLift looks at.
+    """
+    upper, lower = slice(0, rows), slice(rows, None)
+    if spared is None:
+        trace = graph.trace(inputs)
+        return trace.rows(upper), trace.rows(lower)
+    own: dict[str, Record] = {}
+    reference: dict[str, Record] = {}
+    ends, rule = spared
+    compare = compared(ends, rule, Trace(reference, {}), last=True)
+
+    def seen(name: str, layer: Layer, record: Record) -> None:
+        own[name], reference[name] = (record.rows(part, record.output[part]) for part in (upper, lower))
+        record.release()
+        compare(name, layer, own[name])
+
+    values = graph.trace(inputs, seen=seen).values
+    return (
+        Trace(own, {name: value[upper] for name, value in values.items()}),
+        Trace(reference, {name: value[lower] for name, value in values.items()}),
+    )
 
 
 # -- between walks -----------------------------------------------------------------------------------------------------

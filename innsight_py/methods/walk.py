@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from innsight_py.functions.layout import empty_like
 from innsight_py.inputs.selection import Selection
+from innsight_py.methods import sparing
 from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.plan import plan_of
 from innsight_py.methods.sparing import Later, forgetting, keeping
@@ -24,6 +25,8 @@ from innsight_py.results.attributions import Buffers
 #: Bytes that one backward walk may hold at its widest layer, at least and at most: about what stays in a core's cache,
 #: and enough to outweigh the weights, which every walk reads again (found by timing).
 CACHE_BYTES = (3 * 2**19, 6 * 2**20)
+#: The same for passes whose layers work in parts that stay in the cache: there the weights are read less often.
+PASS_BYTES = 24 * 2**20
 #: Bytes of the values that a forward pass keeps for the walk back.
 TRACE_BYTES = 64 * 2**20
 #: From how many bytes of a pass on only those are kept that the walk back looks at.
@@ -85,15 +88,20 @@ class Walk:
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
-    def points_together(self) -> int:
-        """How many rows (or points) one trace holds, so that a layer's values stay in the cache."""
-        points = max(1, min(TRACE_BYTES // self.plan.trace_bytes, self._cache_bytes // self.plan.widest_bytes))
+    def points_together(self, least: int = 0) -> int:
+        """How many rows (or points) one trace holds, so that values stay in the cache, or in `least` bytes."""
+        widest = max(self._cache_bytes, least)
+        points = max(1, min(TRACE_BYTES // self.plan.trace_bytes, widest // self.plan.widest_bytes))
         return min(points, self._cap) if self._cap else points
 
-    def row_chunks(self, rows: int) -> list[slice]:
-        """Cut `rows` into chunks of equal size that fit into memory."""
+    def fits(self, points: int) -> bool:
+        """Tell whether `batch_size` lets this many rows (or points) travel at once."""
+        return not self._cap or points <= self._cap
+
+    def row_chunks(self, rows: int, least: int = 0) -> list[slice]:
+        """Cut `rows` into chunks of equal size that fit into memory, unless all fit into `least` bytes a layer."""
         together = self.points_together()
-        if rows <= together:
+        if rows <= together or rows <= self.points_together(least):
             return [slice(0, rows)]
         pieces = math.ceil(rows / together)
         size = math.ceil(rows / pieces)
@@ -114,6 +122,14 @@ class Walk:
     def is_large(self, rows: int) -> bool:
         """Tell whether a pass of `rows` rows takes so much memory that it should keep no more than is needed."""
         return self.plan.trace_bytes * rows >= LARGE_BYTES
+
+    def takes_several(self, batch: int) -> bool:
+        """Tell whether walks that carry `batch` rows take some of the nodes each."""
+        return self.walked_together(batch) < max((self.selection.count(i) for i in self.what), default=0)
+
+    def walked_together(self, batch: int) -> int:
+        """How many nodes a walk that carries `batch` rows takes."""
+        return max(1, self._cache_bytes // (batch * self.plan.widest_bytes))
 
     @property
     def ends(self) -> frozenset[str]:
@@ -179,7 +195,7 @@ class Walk:
             Number of the output layer, which of its selected nodes, and a tensor ``(K, B or 1, *dims)`` or None for
             each input.
         """
-        together = max(1, self._cache_bytes // (batch * self.plan.widest_bytes))
+        together = self.walked_together(batch)
         chunks = [
             (i, slice(first, min(first + together, count)))
             for i in self.what
@@ -276,7 +292,11 @@ class Walk:
     def observe_all(self, inputs: Sequence[Tensor]) -> None:
         """Run the model over all rows only to note predictions and explained values."""
         for rows in self.row_chunks(self.rows):
-            self.observe(self.model.trace([x[rows] for x in inputs]), rows)
+            self.observe(self._seen_from([x[rows] for x in inputs]), rows)
+
+    def _seen_from(self, inputs: list[Tensor]) -> Trace:
+        """Run the model only to see what comes out of it."""
+        return self.model.trace(inputs, seen=sparing.for_outputs(self.ends) if self.is_large(len(inputs[0])) else None)
 
     def predictions(self) -> list[Tensor | None]:
         """Return the predictions noted, ``(B, K)`` for each selected output layer."""
@@ -311,17 +331,21 @@ class Walk:
         rows = max(x.shape[0] for x in inputs)
         parts: dict[int, list[Tensor]] = {i: [] for i in self.what}
         for chunk in self.row_chunks(rows):
-            trace = self.model.trace([x.expand(rows, *x.shape[1:])[chunk] for x in inputs])
+            trace = self._seen_from([x.expand(rows, *x.shape[1:])[chunk] for x in inputs])
             for i, what in self.what.items():
                 parts[i].append(trace.explained(what))
         return {i: torch.cat(part) for i, part in parts.items()}
+
+    def explained_for(self, i: int, row: int, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the explained values ``(K,)`` of output layer i at one point, for the nodes of a row."""
+        return self._chosen(i, self.explained_at(inputs)[i], slice(row, row + 1))[0]
 
     def mean_explained(self, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return the mean of the explained values over reference rows, all nodes, for each selected output layer."""
         rows = inputs[0].shape[0]
         sums: dict[int, Tensor] = {}
         for chunk in self.row_chunks(rows):
-            trace = self.model.trace([x[chunk] for x in inputs])
+            trace = self._seen_from([x[chunk] for x in inputs])
             for i, what in self.what.items():
                 part = trace.explained(what).sum(0)
                 sums[i] = sums[i] + part if i in sums else part

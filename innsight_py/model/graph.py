@@ -184,6 +184,10 @@ class Graph(nn.Module):
         """Whether there are any; without them a graph works in every precision and on every device."""
         return self._first_weight() is not None
 
+    def is_image(self, name: str) -> bool:
+        """Tell whether a value is laid out in memory as an image, see `lay_out`."""
+        return name in self._images
+
     def _first_weight(self) -> Tensor | None:
         """Return the first weight with a fraction; torch's own iterators look at all modules before."""
         for layer in self._layer_of.values():
@@ -328,7 +332,7 @@ class Graph(nn.Module):
             if seen is not None:
                 seen(name, layer, record)
                 for source in sources:
-                    if self._last_use[source] == i and source not in self.inputs:
+                    if self._last_use[source] == i and source in self._by_name and source not in self.inputs:
                         values.pop(source, None)
         return Trace(records, values)
 

@@ -328,9 +328,11 @@ class Count(TorchDispatchMode):
     """Counts the calls of operators."""
 
     calls = 0
+    sums = 0  # of these the products with a matrix to which something is added
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.calls += 1
+        self.sums += func.overloadpacket is torch.ops.aten.addmm
         return func(*args, **(kwargs or {}))
 
 
@@ -348,6 +350,8 @@ def test_no_layers_for_more_steps():
 #: DeepLift takes the reference forward with the rows.
 FORWARD = {"LSTM": 7, "GRU": 6}
 BACK = {"gradient": {"LSTM": 5, "GRU": 3}, "deeplift": {"LSTM": 5, "GRU": 3}, "lrp": {"LSTM": 6, "GRU": 4}}
+#: What a whole call takes besides, at most, for the two directions together.
+ONCE = {"gradient": {"LSTM": 300, "GRU": 260}, "deeplift": {"LSTM": 490, "GRU": 420}, "lrp": {"LSTM": 460, "GRU": 460}}
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
@@ -367,3 +371,45 @@ def test_work_grows_in_proportion_to_the_steps(method, kind):
         calls.append(count.calls)
     assert calls[2] - calls[1] == calls[1] - calls[0]
     assert calls[1] - calls[0] == 20 * 2 * (FORWARD[kind] + BACK[method][kind])
+    assert calls[0] - 2 * (calls[1] - calls[0]) <= ONCE[method][kind]
+
+
+class Last(nn.Module):
+    """Reads the last step alone, or all of them."""
+
+    def __init__(self, inner: nn.Module, whole: bool) -> None:
+        super().__init__()
+        self.inner, self.whole = inner, whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.inner(x)[0]
+        return out.flatten(1) if self.whole else out[:, -1]
+
+
+@pytest.mark.parametrize(("kind", "back"), [("LSTM", 4), ("GRU", 3), ("RNN", 2)])
+def test_where_the_last_step_alone_is_read_nothing_is_added_from_above(kind, back):
+    """Both ways give the same, and what comes to the other steps is not added up."""
+    made, x = module(kind), rows(3)
+    last, whole = (Converter(Last(made, it), input_dim=(STEPS, FEATURES), dtype="double") for it in (False, True))
+    nodes = list(range((STEPS - 1) * 4, STEPS * 4))
+    for run in (run_grad, run_deeplift):
+        found, expected = run(last, x, dtype="double"), run(whole, x, dtype="double", output_idx=nodes)
+        torch.testing.assert_close(found.result[0][0], expected.result[0][0], rtol=0, atol=1e-14)
+    calls = []
+    for steps in (40, 60):
+        converter = Converter(Last(made, False), input_dim=(steps, FEATURES), dtype="double")
+        data = torch.randn(2, steps, FEATURES).double()
+        run_grad(converter, data, dtype="double")
+        with Count() as count:
+            run_grad(converter, data, dtype="double")
+        calls.append((count.calls, count.sums))
+    assert calls[1][0] - calls[0][0] == 20 * ({"LSTM": 7, "GRU": 6, "RNN": 2}[kind] + back)
+    assert calls[1][1] - calls[0][1] == 20  # forward alone
+
+
+def test_a_pass_alone_keeps_no_more_than_the_states():
+    """What only a walk back looks at is kept by a pass that is followed by one."""
+    (layer,) = loops(Converter(Net(module("LSTM"), "cells"), input_dim=(STEPS, FEATURES), dtype="double"))
+    x = torch.randn(2, STEPS, 16).double()
+    assert layer._run([x]).keys() == {"hidden", "cell"}
+    assert {name for name in ("gates", "shown") if layer.record(x).given(name) is not None} == {"gates", "shown"}

@@ -167,7 +167,8 @@ def test_cost(name, dtype, nodes):
     # Points of a path or of a cloud are rows; predictions take one more pass.
     points = 7 * ROWS * forward + k * (7 * ROWS * inner + last)
     assert count(run_smoothgrad, converter, x, n=7, **keys) == ROWS * forward + points
-    assert count(run_intgrad, converter, x, n=7, **keys) == (ROWS + 1) * forward + points
+    # Where sums are missed, one row more says whether the model jumps at the reference.
+    assert count(run_intgrad, converter, x, n=7, **keys) - (ROWS + 1) * forward - points in (0, forward)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -265,7 +266,7 @@ def of_lrp(rule: str):
 #: How many operations a call may take on a perceptron of three layers: around the products, not for each row or node.
 BUDGETS = {
     "gradient": (run_grad, 36),
-    "deeplift": (run_deeplift, 76 if torch.__version__ >= (2, 13) else 78),
+    "deeplift": (run_deeplift, 66 if torch.__version__ >= (2, 13) else 68),
     "simple": (of_lrp("simple"), 65),
     "alpha_beta": (of_lrp("alpha_beta"), 144),
 }
