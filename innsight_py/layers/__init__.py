@@ -19,10 +19,11 @@ from innsight_py.layers import (
     structure,
 )
 from innsight_py.layers.activation import Activation
-from innsight_py.layers.base import Layer, Record, UnsupportedLayerError
+from innsight_py.layers.base import Layer, UnsupportedLayerError
 from innsight_py.layers.cast import Cast, Detach
 from innsight_py.layers.folded import Folded
 from innsight_py.layers.operator import operator
+from innsight_py.layers.record import Record
 from innsight_py.spec.layers import LayerSpec
 
 __all__ = [

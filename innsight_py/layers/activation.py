@@ -13,7 +13,8 @@ from innsight_py.functions.elementwise import all_finite
 from innsight_py.functions.lrp import Rule
 from innsight_py.functions.lrp_weightless import Block, Gradient, Pass, Taylor
 from innsight_py.functions.stabilizers import fill_zeros
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record, times_slope
+from innsight_py.layers.base import Layer, times_slope
+from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs, Record
 
 #: A difference so small that its exponential less 1 is itself.
 _TINY = 1e-30

@@ -24,8 +24,9 @@ from innsight_py.functions.lrp import (
     Weighted,
 )
 from innsight_py.functions.lrp_rules import Simple
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record, times_slope
+from innsight_py.layers.base import Layer, times_slope
 from innsight_py.layers.known_parts import Parts
+from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs, Record
 
 #: Under these keys a record keeps the parts of the layer that were made, and those of the input.
 PARTS, SIGNED = "weight parts", "signed input"

@@ -15,7 +15,8 @@ from innsight_py.functions.lrp import Rule, Shares, Weighted
 from innsight_py.functions.lrp_rules import Epsilon, Simple
 from innsight_py.functions.lrp_weightless import Equal, Proportional
 from innsight_py.layers.averages import Averaging
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Carrying, Layer, Named, Needs, Record
+from innsight_py.layers.base import Carrying, Layer, Named
+from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs, Record
 from innsight_py.layers.structure import not_the_batch
 
 

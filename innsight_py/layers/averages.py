@@ -15,7 +15,8 @@ from innsight_py.functions.lrp import BELOW, Part, Rule, Weighted
 from innsight_py.functions.lrp_rules import Flat
 from innsight_py.functions.lrp_weightless import Equal, Proportional
 from innsight_py.layers.affine import Affine
-from innsight_py.layers.base import Named, Record, pull_linear
+from innsight_py.layers.base import Named, pull_linear
+from innsight_py.layers.record import Record
 
 _AVG_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _ADAPTIVE_AVG_POOL = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.lrp import Rule
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import Layer
+from innsight_py.layers.record import Record
 
 
 class Computing(Layer):

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from innsight_py.layers.activation import Activation
 from innsight_py.layers.arithmetic import Add, Multiply
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import Layer
 from innsight_py.layers.linear import Dense
 from innsight_py.layers.normalization import Scale
+from innsight_py.layers.record import Record
 from innsight_py.layers.structure import Take
 
 #: The products with matrices, the only layers of a cell whose outputs have more than one entry of an input. `RESET` is

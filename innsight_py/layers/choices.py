@@ -12,7 +12,8 @@ from torch.nn import functional as F  # noqa: N812
 from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.layout import align, sum_to
 from innsight_py.functions.lrp import Rule
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import Layer
+from innsight_py.layers.record import Record
 
 
 class Embedding(Layer):

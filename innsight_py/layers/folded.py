@@ -15,7 +15,8 @@ from innsight_py.functions.activations import Activation
 from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.lrp import Rule
 from innsight_py.functions.lrp_rules import ZBox
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import Layer
+from innsight_py.layers.record import Record
 
 
 class Folded(Layer):

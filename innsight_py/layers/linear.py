@@ -12,8 +12,8 @@ from innsight_py.functions.activations import Activation
 from innsight_py.functions.layout import empty_like, fold, unfold
 from innsight_py.functions.lrp import WHOLE, Part
 from innsight_py.layers.affine import Affine
-from innsight_py.layers.base import Record
 from innsight_py.layers.known_parts import Parts, parts_of
+from innsight_py.layers.record import Record
 
 
 class _Weighted(Affine):

@@ -16,7 +16,8 @@ from innsight_py.functions.lrp_rules import AlphaBeta, Epsilon, Simple
 from innsight_py.functions.lrp_weightless import Gradient, Pass
 from innsight_py.functions.stabilizers import away_from_zero, fill_zeros
 from innsight_py.layers.affine import Linear
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Layer, Needs, Record
+from innsight_py.layers.base import Layer
+from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs, Record
 
 #: Deviations, what they are multiplied by, its reciprocal, and the root of their mean square.
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]

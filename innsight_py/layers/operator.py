@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from innsight_py._errors import see
-from innsight_py.layers.base import Record, UnsupportedLayerError
+from innsight_py.layers.base import UnsupportedLayerError
 from innsight_py.layers.cast import Computing
+from innsight_py.layers.record import Record
 
 #: Operators that give fractions, but no gradient.
 _JUMPING = ("round", "floor", "ceil", "trunc", "fix", "sgn", "sign", "heaviside", "floor_divide")

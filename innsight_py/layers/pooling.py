@@ -24,7 +24,8 @@ from innsight_py.layers.averages import (
     over_positions,
     spread,
 )
-from innsight_py.layers.base import ALL, NOTHING, WINNERS, Layer, Needs, Record
+from innsight_py.layers.base import Layer
+from innsight_py.layers.record import ALL, NOTHING, WINNERS, Needs, Record
 
 _MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _ADAPTIVE_MAX_POOL = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)

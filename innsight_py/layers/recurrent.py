@@ -18,8 +18,8 @@ from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.functions.lrp import Rule
 from innsight_py.layers.affine import StepProduct
 from innsight_py.layers.arithmetic import Product
-from innsight_py.layers.base import Record
 from innsight_py.layers.cells import HIDDEN, MATRICES, PROJECTED, RESET, Factors, Part, PartStep
+from innsight_py.layers.record import Record
 from innsight_py.layers.step_shares import StepShares
 from innsight_py.layers.steps import Steps
 from innsight_py.layers.through_time import Later, Way, cut_ways, summed, through_step

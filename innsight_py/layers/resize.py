@@ -13,7 +13,7 @@ from innsight_py.functions.lrp import ONES, SQUARES, Part, Rule, Weighted
 from innsight_py.functions.lrp_rules import Epsilon, Flat, Simple, WSquare
 from innsight_py.functions.lrp_weightless import Equal, Gradient, Proportional
 from innsight_py.layers.averages import Averaging
-from innsight_py.layers.base import Record
+from innsight_py.layers.record import Record
 
 
 class Resize(Averaging):

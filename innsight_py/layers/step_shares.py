@@ -8,8 +8,8 @@ from torch import Tensor
 
 from innsight_py.functions.lrp import Rule
 from innsight_py.layers.affine import StepProduct
-from innsight_py.layers.base import P, Record, T
 from innsight_py.layers.linear import Dense
+from innsight_py.layers.record import P, Record, T
 
 #: Distributes relevance at one of several steps.
 StepShare = Callable[[Tensor, int], Tensor]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from innsight_py.layers.base import Layer, Record
+from innsight_py.layers.base import Layer
 from innsight_py.layers.cells import (
     CANDIDATE,
     GATES_OF_ALL,
@@ -23,6 +23,7 @@ from innsight_py.layers.cells import (
 )
 from innsight_py.layers.linear import Dense
 from innsight_py.layers.loops import LOOPS, Matrices, Places
+from innsight_py.layers.record import Record
 from innsight_py.layers.through_time import in_order
 
 #: What the cell of the first step and that of all others saw: the records of their parts.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from innsight_py.layers.base import Carrying, Record, pull_linear
+from innsight_py.layers.base import Carrying, pull_linear
+from innsight_py.layers.record import Record
 
 
 def not_the_batch(axis: int, dim: tuple[int, ...], key: str = "axis") -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from innsight_py.functions.layout import lay_out
 from innsight_py.layers import Layer, Record
-from innsight_py.layers.base import INPUTS, NOTHING, Needs
+from innsight_py.layers.record import INPUTS, NOTHING, Needs
 from innsight_py.layers.structure import Flatten, Permute, Reshape, Skipping
 from innsight_py.model.graph import Explained, Graph, Node, Step, Trace
 

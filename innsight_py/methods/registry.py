@@ -13,7 +13,8 @@ from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.cam import GradCAM
 from innsight_py.methods.conductance import Conductance
 from innsight_py.methods.connection_weights import ConnectionWeights
-from innsight_py.methods.deeplift import DeepLift, DeepSHAP
+from innsight_py.methods.deeplift import DeepLift
+from innsight_py.methods.deepshap import DeepSHAP
 from innsight_py.methods.gradient import Gradient, SmoothGrad
 from innsight_py.methods.lrp import LRP
 from innsight_py.methods.path import ExpectedGradient, IntegratedGradient

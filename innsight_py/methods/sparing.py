@@ -10,7 +10,7 @@ from torch import Tensor
 from innsight_py.functions.lrp_rules import ZBox
 from innsight_py.functions.lrp_weightless import Gradient, Pass
 from innsight_py.layers import DeepLiftRule, Layer, Record
-from innsight_py.layers.base import ALL, INPUTS, NOTHING, Needs
+from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs
 from innsight_py.methods.recomputed import Recomputed, for_autograd, kept_numbers
 from innsight_py.model.assignment import Assigned
 from innsight_py.model.graph import Explained, Graph, Seen, Step, Trace
