@@ -41,6 +41,12 @@ def large(network: str, minutes: float) -> Part:
     return Part(command, minutes, noted="large")
 
 
+def datasets(hidden: int, threads: int, minutes: float) -> Part:
+    """Return the part of ten million rows and one network."""
+    command = ("benchmarks/datasets.py", "--hidden", str(hidden), "--write")
+    return Part(command, minutes, threads, noted="datasets")
+
+
 PARTS = {
     "import": Part(("benchmarks/footprint.py", "--only", "import"), 0.8, noted="footprint"),
     "rest": Part(("benchmarks/footprint.py", "--only", "rest"), 0.5, noted="footprint"),
@@ -51,7 +57,10 @@ PARTS = {
     "resnet50": large("resnet50", 3.5),
     "vit": large("vit", 7.5),
     "bert": large("bert", 5),
-    "datasets": Part(("benchmarks/datasets.py", "--write"), 1.5, threads=2, noted="datasets"),
+    **{
+        f"datasets-{hidden}-{threads}": datasets(hidden, threads, 1.5)
+        for hidden, threads in ((64, 1), (64, 2), (256, 1), (256, 2))
+    },
     "attention": Part(("benchmarks/footprint.py", "--only", "attention"), 1.5, noted="footprint"),
     "gpu": Part(("benchmarks/gpu.py", "--write"), 5),
 }
@@ -67,7 +76,7 @@ def keep_other_machines(noted: str) -> None:
         return
     name = "".join(c if c.isalnum() else "_" for c in text.partition(",")[0]).strip("_").lower()
     folder = RESULTS / "machines" / name
-    found = list(RESULTS.glob(f"{noted}*.csv"))
+    found = [path for kind in ("csv", "json") for path in RESULTS.glob(f"{noted}*.{kind}")]
     if not found:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="name the parts and their minutes, and measure nothing")
     chosen = parser.parse_args(arguments)
     if chosen.list:
-        print(*(f"{name:12} {part.minutes:4.1f} minutes" for name, part in PARTS.items()), sep="\n")
-        print(f"{'together':12} {sum(part.minutes for part in PARTS.values()):4.1f} minutes at most")
+        print(*(f"{name:15} {part.minutes:4.1f} minutes" for name, part in PARTS.items()), sep="\n")
+        print(f"{'together':15} {sum(part.minutes for part in PARTS.values()):4.1f} minutes at most")
         return
     if not set(chosen.parts) <= set(PARTS):
         parser.error(f"the parts are {', '.join(PARTS)}")
@@ -127,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"-- {name}", flush=True)
         how[name] = measure(name, PARTS[name], chosen.times, chosen.resume)
     subprocess.run([sys.executable, str(ROOT / "benchmarks" / "page.py")], cwd=ROOT, check=True)  # noqa: S603
-    print(*(f"{name:12} {text}" for name, text in how.items()), sep="\n")
+    print(*(f"{name:15} {text}" for name, text in how.items()), sep="\n")
 
 
 if __name__ == "__main__":
