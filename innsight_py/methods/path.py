@@ -145,7 +145,8 @@ class IntegratedGradient(GradientBased):
             if float(sizes[row, node]) <= STEPS_TOLERANCE:
                 continue
             x, x_ref = ([v[row : row + 1] if len(v) > 1 else v for v in values] for values in (inputs, reference))
-            beside = [b + BESIDE * (a - b) for a, b in zip(x, x_ref, strict=True)]
+            count = len(walk.model.inputs)  # what is held, masks for example, stays as it is for the row
+            beside = [b + BESIDE * (a - b) for a, b in zip(x[:count], x_ref[:count], strict=True)] + x[count:]
             jump = goal[row, node] - value[row, node] + walk.explained_for(i, row, beside)[node]
             return abs(float(jump)) > min(abs(float(goal[row, node])), abs(float(missing[row, node]))) / 2
         return False

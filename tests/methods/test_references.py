@@ -104,7 +104,7 @@ def test_references_are_not_repeated(case, monkeypatch):
 
     monkeypatch.setattr(type(converter.model), "trace", watch)
     run_deeplift(converter, x, x_ref=refs[:1, 0], verbose=False)
-    assert sorted(seen) == [1, ROWS]
+    assert sum(seen) == 1 + ROWS
 
 
 @pytest.mark.parametrize("run", [run_deepshap, run_expgrad])
