@@ -315,9 +315,12 @@ def test_instances_are_marked(page):
     shown = page(result.plot_global(output_idx=nodes, ref_data_idx=3, as_plotly=True))
     assert shown.visible("data point") == ["data point data_4"] * 4
     red = "path.js-line[style*='rgb(255, 0, 0)']"
-    assert len(shown.all(red)) == 2 * (3 + 4)
+    legend = ".legend text"
+    assert len(shown.all(f".cartesianlayer {red}")) == 2 * (3 + 4)
+    assert [text.text for text in shown.all(legend)] == ["data point data_4"]
     shown.choose(2, "data_8")
     assert shown.visible("data point") == ["data point data_8"] * 4
+    shown.wait(lambda: [text.text for text in shown.all(legend)] == ["data point data_8"])
     shown.choose(2, "None")
     assert not shown.visible("data point")
     assert not shown.all(red)
