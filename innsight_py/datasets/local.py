@@ -21,10 +21,10 @@ from innsight_py.datasets.job import Job, Reading, Receipt, Unit
 
 #: A part that has killed this many workers is given up.
 MOST_DEATHS = 3
-#: The most parts that the threads of one process make at once, and the most that are in memory: read, made or written.
-MOST_PARTS, MOST_HELD = 3, 4
-#: Parts beyond those being made, which wait for their turn or for the disk.
-WAITING = 2
+#: The most parts that the threads of one process make at once.
+MOST_PARTS = 3
+#: As many are in memory at least (read, explained, written); with more threads one more than are made.
+HELD = 3
 #: Bytes of a block whose end makes the C library keep memory, twice as much in each thread.
 LESSON = 8 * 2**20
 #: The job of this worker process.
@@ -76,7 +76,8 @@ def _in_threads(job: Job, units: Iterator[Unit], threads: int) -> Iterator[Recei
     Rows are read here, a part ahead. Receipts come in the order of the parts.
     """
     count, stop, running = min(threads, MOST_PARTS), Event(), deque[Future[Receipt]]()
-    job, pool, turns = replace(job, stop=stop), ThreadPoolExecutor(count + WAITING), Semaphore(count)
+    held = max(HELD, count + 1)
+    job, pool, turns = replace(job, stop=stop), ThreadPoolExecutor(held), Semaphore(count)
     # One thread goes on to the next part while what it explained is written. Several have no time between them for
     # that, but while the disk is waited for.
     make = _explained_in_turn if count == 1 else _made_in_turn
@@ -86,7 +87,7 @@ def _in_threads(job: Job, units: Iterator[Unit], threads: int) -> Iterator[Recei
         with job.explainer.listening():
             for unit in units:
                 running.append(pool.submit(make, job, job.read(unit), turns))
-                if len(running) >= min(count + WAITING, MOST_HELD):
+                if len(running) >= held:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
