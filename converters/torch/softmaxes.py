@@ -20,38 +20,34 @@ def recognize(program: torch.export.ExportedProgram) -> None:
     """
     changed = False
     for node in list(program.graph.nodes):
-        for target, logits_of in ((_ATEN.softmax.int, _softmax), (_ATEN.log_softmax.int, _log_softmax)):
-            found = logits_of(node) if _is_call(node) else None
-            if found is not None:
-                node.target, node.args, changed = target, found, True
-                break
+        target, logits_of = _WRITTEN_OUT.get(node.target, (None, None))
+        found = logits_of(*node.args) if logits_of is not None and _is_call(node) else None
+        if found is not None:
+            node.target, node.args, changed = target, found, True
     if changed:
         program.graph.eliminate_dead_code(lambda node: node.op != "call_function" or is_mutable(node))
         program.graph_module.recompile()
 
 
-def _softmax(node: fx.Node) -> tuple[fx.Node, int] | None:
-    """Read ``exp(x) / exp(x).sum(axis)`` as the logits and the axis; None for any other call."""
-    if node.target is not _ATEN.div.Tensor:
-        return None
-    exponentials: Any
-    total: Any
-    exponentials, total = node.args
+def _softmax(exponentials: Any, total: Any) -> tuple[fx.Node, int] | None:
+    """Read ``exp(x) / exp(x).sum(axis)`` as the logits and the axis; None for any other quotient."""
     if not _is(exponentials, _ATEN.exp.default):
         return None
     found = _sum_of_exponentials(total)
     return _shifted_back(*found) if found is not None and found[0] is exponentials.args[0] else None
 
 
-def _log_softmax(node: fx.Node) -> tuple[fx.Node, int] | None:
+def _log_softmax(logits: Any, total: Any) -> tuple[fx.Node, int] | None:
     """Read ``x - logsumexp(x, axis)``, or with the logarithm of a sum, in the same way."""
-    if node.target is not _ATEN.sub.Tensor:
-        return None
-    logits: Any
-    total: Any
-    logits, total = node.args
     found = _sum_of_exponentials(total.args[0]) if _is(total, _ATEN.log.default) else _along(total, _ATEN.logsumexp)
     return _shifted_back(*found) if found is not None and found[0] is logits else None
+
+
+#: For the last call of what is written out: what it is, and what finds the logits and the axis from its arguments.
+_WRITTEN_OUT: dict[Any, tuple[Any, Any]] = {
+    _ATEN.div.Tensor: (_ATEN.softmax.int, _softmax),
+    _ATEN.sub.Tensor: (_ATEN.log_softmax.int, _log_softmax),
+}
 
 
 def _sum_of_exponentials(node: Any) -> tuple[fx.Node, int] | None:

@@ -116,20 +116,15 @@ class Job:
         source = self.source if self.source.again else None  # an iterator stays where it is
         return self.__dict__ | {"source": source, "stop": None, "_moved": False}
 
-    def with_rows(self, unit: Unit) -> Unit:
-        """Read the rows of a unit, for those who cannot."""
-        return unit if unit.table is not None else replace(unit, table=self._read(unit))
-
-    def _read(self, unit: Unit) -> Table:
-        return self.source.read(unit.start, unit.stop, self.explainer.needed)
-
     def do(self, unit: Unit) -> Receipt:
         """Make one part."""
         return self.finish(self.explain(self.read(unit)))
 
     def read(self, unit: Unit) -> Reading:
         """Read the rows of one part."""
-        unit, explainer = self.with_rows(unit), self.explainer
+        explainer = self.explainer
+        if unit.table is None:
+            unit = replace(unit, table=self.source.read(unit.start, unit.stop, explainer.needed))
         if unit.again:
             return Reading(unit, ())
         size = min(explainer.batch_size, unit.batch_size or explainer.batch_size)

@@ -193,15 +193,12 @@ def few_at_most(x: Tensor, limit: float) -> tuple[Tensor, ...] | None:
     """
     flat = x.as_strided((x.numel(),), (1,))
     end = x.numel() // _BLOCK * _BLOCK
-    blocks, remainder = flat[:end].view(-1, _BLOCK), flat[end:]
-    lowest = blocks.amin(1)
-    if all(part.amin().item() > limit for part in (lowest, remainder) if len(part)):
-        return (torch.zeros(0, dtype=torch.int64, device=x.device),) * x.dim()
-    some = (lowest > limit).logical_not_().nonzero()
+    blocks = flat[:end].view(-1, _BLOCK)
+    some = (blocks.amin(1) > limit).logical_not_().nonzero()
     if len(some) > _BLOCKS * len(blocks):
         return None
     block, within = (blocks[some[:, 0]] > limit).logical_not_().nonzero(as_tuple=True)
-    rest = (remainder > limit).logical_not_().nonzero()[:, 0]
+    rest = (flat[end:] > limit).logical_not_().nonzero()[:, 0]
     at = torch.cat([some[block, 0] * _BLOCK + within, rest + end])
     axes = sorted(range(x.dim()), key=lambda axis: (-x.stride()[axis], -x.shape[axis]))
     index: list[Tensor] = [at] * x.dim()

@@ -25,7 +25,7 @@ from innsight_py.methods.recomputed import Recomputed
 from innsight_py.methods.walk import Walk
 from innsight_py.model.assignment import Assigned, assign, assigned_once, in_section
 from innsight_py.model.converter import Converter
-from innsight_py.model.graph import Explained, Graph, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Seen, Step, Trace
 from innsight_py.model.rule_names import Chosen, read_params, read_rules
 from innsight_py.model.section import Section
 from innsight_py.results.completeness import warn_if_incomplete
@@ -162,13 +162,13 @@ class LRP(InterpretingMethod):
             noted = lrp_alarm.Noted() if is_long and len(chunks) == 1 else None
             spares = walk.is_large(chunks[0].stop)
             again: Recomputed | None = None
+            seen: Seen | None = None
             for rows in chunks:
                 if spares:
                     count = rows.stop - rows.start
                     nodes, several = walk.walked_together(count), walk.takes_several(count)
                     again = sparing.recomputed(walk.model, walk.ends, self._rules, count, nodes, several)
-                seen = sparing.for_relevances(walk.ends, self._rules) if spares and again is None else None
-                seen = seen if again is None else again.seen
+                    seen = sparing.for_relevances(walk.ends, self._rules) if again is None else again.seen
                 trace = walk.model.trace([cut(x, rows) for x in inputs], seen=seen)
                 outside |= _outside(trace, self._rules)
                 try:

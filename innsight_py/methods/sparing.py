@@ -71,9 +71,9 @@ def recomputed(
 
     A walk takes `walked` nodes of `rows` rows; `several` says that there are several walks.
     """
-    looks, limit = looked_at(rules), MORE_THAN_AUTOGRAD * kept_numbers(graph, for_autograd)
-    first = kept_numbers(graph, looks)
-    if first <= limit:
+    looks, of_autograd = looked_at(rules), kept_numbers(graph, for_autograd)
+    limit = MORE_THAN_AUTOGRAD * of_autograd
+    if kept_numbers(graph, looks) <= limit:
         names = [node.name for node in graph.nodes] if several else []
         shares = (graph.layer(name).lrp_shares(rules[name].rule) for name in names)
         if kept_numbers(graph, after_relevances(rules)) + sum(shares) <= limit:
@@ -83,7 +83,7 @@ def recomputed(
         return INPUTS if isinstance(rules[name].rule, ZBox) else NOTHING  # is looked at for the bounds
 
     carried = graph.sizes.widest * walked
-    room = rows * (int(ROOM * kept_numbers(graph, for_autograd)) - carried) if several else 0
+    room = rows * (int(ROOM * of_autograd) - carried) if several else 0
     return Recomputed(graph, ends, looks, after_relevances(rules), stays, room)
 
 
