@@ -221,7 +221,9 @@ def test_the_error_says_how_to_keep_own_rules(name):
         run_lrp(converter, x, rule_name=your_list if name == "a list" else name)
     said = f" and with rule_name={WITH_OWN[name]}, where your rules come first."
     assert said in str(caught.value)
-    rule_name = eval(WITH_OWN[name], {"rules": rules, "composites": composites, "your_list": your_list})
+    names = {"rules": rules, "composites": composites, "your_list": your_list}
+    exec(f"rule_name = {WITH_OWN[name]}", names)
+    rule_name = names["rule_name"]
     found = relevance(converter, x, rule_name=rule_name)
     expected = {"epsilon": "epsilon(0.001)", "epsilon_plus": "epsilon(1e-06)", "a list": "gamma(0.1)"}[name]
     table = converter.show_rules(rule_name)
