@@ -222,8 +222,7 @@ def test_the_error_says_how_to_keep_own_rules(name):
     said = f" and with rule_name={WITH_OWN[name]}, where your rules come first."
     assert said in str(caught.value)
     names = {"rules": rules, "composites": composites, "your_list": your_list}
-    exec(f"rule_name = {WITH_OWN[name]}", names)
-    rule_name = names["rule_name"]
+    rule_name = eval(WITH_OWN[name], names)  # noqa: S307 (our own)
     found = relevance(converter, x, rule_name=rule_name)
     expected = {"epsilon": "epsilon(0.001)", "epsilon_plus": "epsilon(1e-06)", "a list": "gamma(0.1)"}[name]
     table = converter.show_rules(rule_name)
