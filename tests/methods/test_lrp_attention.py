@@ -205,7 +205,7 @@ def test_the_error_leads_to_attnlrp(name):
 
 
 WITH_OWN = {
-    "epsilon": "[(\"family:dense\", rules.epsilon(0.001)), (\"family:convolution\", rules.epsilon(0.001)), "
+    "epsilon": '[("family:dense", rules.epsilon(0.001)), ("family:convolution", rules.epsilon(0.001)), '
     "*composites.attnlrp()]",
     "epsilon_plus": "[*composites.epsilon_plus(), *composites.attnlrp()]",
     "a list": "[*your_list, *composites.attnlrp()]",
