@@ -206,7 +206,7 @@ class LRP(InterpretingMethod):
             joined = _joined(walk.model, walk.what[i].node) if missing else set()
             for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
                 if piece is not None:
-                    walk.put(i, j, nodes, rows, piece)
+                    walk.put(i, j, nodes, rows, piece, own=j in walk.plan.own_pieces)
                 elif name in joined:  # a rule keeps all
                     walk.put(i, j, nodes, rows, torch.zeros_like(trace.values[name][:1])[None])
 
