@@ -279,7 +279,7 @@ class Walk:
             outputs, own = trace.values[self.model.outputs[i]], i in self.plan.own_values
             target = self.selection.targets[i]
             if outputs.shape[1] == 1:
-                largest = _zeros(len(outputs), dtype=torch.long, device=outputs.device)
+                largest = _zeros(outputs.shape[0], dtype=torch.long, device=outputs.device)
             else:
                 largest = outputs.argmax(1)
             preds, goals, all_largest = self._noted[i]
