@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from large_results import is_beside_attnlrp
 from machine import RESULTS, known
 
 CNNS = ("cnn32", "cnn64", "cnn224", "resnet18")
@@ -126,7 +127,9 @@ def _large(results: Path, machine: str) -> Iterator[Line]:
                 missing[network] = f"cannot: {reason}" if isinstance(reason, str) else "not measured"
         if not found and set(missing.values()) == {"not measured"}:
             missing = {}
-        text = f"{method}, K = {outputs}: {what}"
+        beside = [name for name in found if is_beside_attnlrp(name, method)]
+        there = f" ({' and '.join(beside)} with the rules of attnlrp for norms and attention)" if beside else ""
+        text = f"{method}, K = {outputs}: {what}{there}"
         return Line("Large models", text, bound, found, machine if found or missing else "", missing=missing)
 
     for method, bound in (("gradient", 1.3), ("lrp-epsilon", 1.3), ("deeplift", 1.6), ("lrp-epsilon_plus", None),

@@ -29,6 +29,7 @@ import pandas as pd
 import torch
 import with_zennit
 from large_calls import STEPS, Call, compared, first_line, floor, ours, peak
+from large_results import is_beside_attnlrp
 
 from innsight_py import Converter
 
@@ -79,8 +80,9 @@ def measure(network: Network, method: str, outputs: int, rounds: int) -> dict[st
     line: dict[str, object] = {"network": network.name, "method": method, "outputs": outputs, "rounds": rounds}
     line["asked"] = ASKED.get(method)
     one = floor(model, x, outputs, "gradient")
+    call = ours(converter, x, method, outputs, is_beside_attnlrp(network.name, method))
     try:  # the peak is that of one gradient; but for integrated gradients these runs come first, and do not count
-        most, own = own_times(ours(converter, x, method, outputs), method)
+        most, own = own_times(call, method)
     except (ValueError, NotImplementedError) as error:
         line["ours cannot"] = first_line(error)
     others, cannot = compared(model, converter, x, outputs, method)

@@ -10,9 +10,11 @@ import torch
 import with_zennit
 from torch.profiler import ProfilerActivity, profile
 
-from innsight_py import Converter, run_deeplift, run_grad, run_intgrad, run_lrp
+from innsight_py import Converter, composites, rules, run_deeplift, run_grad, run_intgrad, run_lrp
 
 STEPS = 20
+#: The epsilon of the rule "epsilon".
+EPSILON = 1e-4
 Call = Callable[[], object]
 
 
@@ -30,7 +32,16 @@ def peak(call: Call) -> int:
     return most
 
 
-def ours(converter: Converter, x: torch.Tensor, method: str, outputs: int) -> Call:
+def rule_name(method: str, beside_attnlrp: bool) -> object:
+    """Return what our LRP is given: a rule, or with those of attnlrp behind it a list, as users write it."""
+    rule = method.removeprefix("lrp-")
+    if not beside_attnlrp:
+        return rules.epsilon(EPSILON) if rule == "epsilon" else rule
+    epsilon = [("family:dense", rules.epsilon(EPSILON)), ("family:convolution", rules.epsilon(EPSILON))]
+    return [*(epsilon if rule == "epsilon" else composites.epsilon_plus()), *composites.attnlrp()]
+
+
+def ours(converter: Converter, x: torch.Tensor, method: str, outputs: int, beside_attnlrp: bool = False) -> Call:
     """Our whole call, checks and result included, for the first outputs."""
     nodes = {"output_idx": list(range(outputs)), "verbose": False}
     if method == "gradient":
@@ -39,9 +50,8 @@ def ours(converter: Converter, x: torch.Tensor, method: str, outputs: int) -> Ca
         return lambda: run_deeplift(converter, x, ignore_last_act=False, **nodes)
     if method == "intgrad":
         return lambda: run_intgrad(converter, x, n=STEPS, **nodes)
-    rule = method.removeprefix("lrp-")
-    own = {} if rule != "epsilon" else {"rule_param": 1e-4}
-    return lambda: run_lrp(converter, x, rule_name=rule, **own, **nodes)
+    own = rule_name(method, beside_attnlrp)
+    return lambda: run_lrp(converter, x, rule_name=own, **nodes)
 
 
 def floor(model: torch.nn.Module, x: torch.Tensor, outputs: int, method: str) -> Call:

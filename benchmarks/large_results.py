@@ -20,6 +20,8 @@ NUMBERS = ["ours over floor", "lowest", "highest", "asked", "seconds", "MiB", "M
            "captum over ours", "zennit over ours"]  # fmt: skip
 #: Why there is no number: whose call it is, and the reason.
 REASONS = ["ours cannot", "captum cannot", "zennit cannot"]
+#: Networks with norms and attention, and the methods that have no rule for these: there they are measured otherwise.
+TRANSFORMERS, BESIDE_ATTNLRP = ("vit", "bert"), ("lrp-epsilon", "lrp-epsilon_plus")
 COLUMNS = [*KEYS, "rounds", *NUMBERS, *REASONS, "machine", "code"]
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +71,19 @@ def write(folder: Path, lines: list[dict[str, object]], note: str = "") -> None:
     (folder / "large.md").write_text(page(read(folder), note))
 
 
+def is_beside_attnlrp(network: str, method: str) -> bool:
+    """Tell whether a cell is that of a rule which is not defined for norms and attention, on a network with these."""
+    return network in TRANSFORMERS and method in BESIDE_ATTNLRP
+
+
+#: What the page says of such cells.
+OTHERWISE = """\
+`lrp-epsilon` and `lrp-epsilon_plus` alone are an error on vit and bert: they are not defined for norms and attention.
+Measured there is what their users call instead, with the rules of attnlrp for these layers:
+`[("family:dense", rules.epsilon(1e-4)), ("family:convolution", rules.epsilon(1e-4)), *composites.attnlrp()]` and
+`[*composites.epsilon_plus(), *composites.attnlrp()]`."""
+
+
 def page(table: pd.DataFrame, note: str) -> str:
     """Return the page of large networks."""
     machines = list(dict.fromkeys(table["machine"]))
@@ -84,6 +99,8 @@ def page(table: pd.DataFrame, note: str) -> str:
     written = shown.map(lambda v: "" if v is None or v != v else f"{v:.2f}" if isinstance(v, float) else str(v))
     head = ["| " + " | ".join(written.columns) + " |", "|" + "---|" * len(written.columns)]
     body = ["| " + " | ".join(line) + " |" for line in written.to_numpy().tolist()]
+    measured = table[table["ours over floor"].notna()]
+    otherwise = any(map(is_beside_attnlrp, measured["network"], measured["method"]))
     text = [
         "# Large networks", "",
         "`nox -s benchmark -- --large` makes this page (`benchmarks/large.py`).",
@@ -91,7 +108,7 @@ def page(table: pd.DataFrame, note: str) -> str:
         "Integrated gradients take 20 steps: their floor is timed for four of them and scaled, and our call is timed",
         "while its memory is counted, which makes it 2 % slower. `cannot` says why a package has no number. zennit is",
         "compared with ours for zennit's rules (sums in proportion, batch norms merged), and only where both answers",
-        "are at most 5 % of the largest value apart.",
+        "are at most 5 % of the largest value apart.", *([OTHERWISE] if otherwise else []),
         "", *(f"{n}. {text}" for n, text in enumerate(machines, 1)), *([note] if note else []), "",
     ]  # fmt: skip
     return "\n".join([*text, *head, *body]) + "\n"

@@ -111,11 +111,11 @@ def ready_data(data: Any, ports: Sequence[Port], channels_first: bool, dtype: to
     """
     if type(data) is not Tensor or len(ports) != 1 or data.dtype is not dtype or data.layout is not torch.strided:
         return None
-    rows, *own = data.shape or (0,)
-    dim = ports[0].dim if channels_first else channels_last(ports[0].dim)
-    if not rows or tuple(own) != dim or data.is_meta:
+    shape, dim = data.shape, ports[0].dim if channels_first else channels_last(ports[0].dim)
+    if len(shape) != len(dim) + 1 or not shape[0] or shape[1:] != dim or data.is_meta:
         return None
-    return [data.detach().clone(memory_format=torch.contiguous_format)]
+    own = data.clone(memory_format=torch.contiguous_format)
+    return [own.detach() if own.requires_grad else own]
 
 
 def read_references(

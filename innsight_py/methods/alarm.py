@@ -56,11 +56,9 @@ def warn_of_new_nans(
     """
     attributions = [x for row in result if row is not None for x in row if x is not None]
     predicted = [x for x in predictions if x is not None]
-    what, found = "attributions", attributions
-    if are_finite(attributions):
-        if are_finite(predicted):
-            return
-        what, found = "predictions", predicted
+    if are_finite([*attributions, *predicted]):
+        return
+    what, found = ("predictions", predicted) if are_finite(attributions) else ("attributions", attributions)
     bad = torch.stack([~x.isfinite().flatten(1).all(1) for x in found]).any(0).cpu()
     if len(data) and len(data[0]) == len(bad):
         bad &= torch.stack([x.isfinite().flatten(1).all(1) for x in data]).all(0).cpu()

@@ -23,6 +23,7 @@ from innsight_py.methods import lrp_alarm, sparing
 from innsight_py.methods.base import InterpretingMethod, cut
 from innsight_py.methods.recomputed import Recomputed
 from innsight_py.methods.walk import Walk
+from innsight_py.methods.way_on import ways
 from innsight_py.model.assignment import Assigned, assign, assigned_once, in_section
 from innsight_py.model.converter import Converter
 from innsight_py.model.explained import Explained
@@ -34,9 +35,6 @@ from innsight_py.results.completeness import warn_if_incomplete
 _NOTHING_TO_SHARE = (
     "there are no biases, so preactivations at or near 0 must have kept relevance: nothing is there to share it by"
 )
-
-#: The composite that has rules for most layers.
-WAY_ON = "attnlrp"
 
 
 class LRP(InterpretingMethod):
@@ -176,7 +174,7 @@ class LRP(InterpretingMethod):
                     self._distribute(walk, trace, rows, grown if notes else None, noted, again)
                 except UnsupportedLayerError as error:
                     first = walk.model.trace([x[:1] for x in inputs])
-                    raise self._with_way_on(error, walk, first) from None
+                    raise self._with_way_on(error, walk, first, chosen) from None
             if outside:
                 warn(
                     f"Argument 'rule_name': {'; '.join(outside.values())}: z_box is made for values between its bounds."
@@ -209,25 +207,24 @@ class LRP(InterpretingMethod):
             joined = _joined(walk.model, walk.what[i]) if missing else set()
             for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
                 if piece is not None:
-                    walk.put(i, j, nodes, rows, piece)
+                    walk.put(i, j, nodes, rows, piece, own=j in walk.plan.own_pieces)
                 elif name in joined:  # a rule keeps all
                     walk.put(i, j, nodes, rows, torch.zeros_like(trace.values[name][:1])[None])
 
-    def _with_way_on(self, error: UnsupportedLayerError, walk: Walk, trace: Trace) -> UnsupportedLayerError:
+    def _with_way_on(
+        self, error: UnsupportedLayerError, walk: Walk, trace: Trace, chosen: Chosen
+    ) -> UnsupportedLayerError:  # fmt: skip
         """Say which rules reach the inputs, where some do: they are tried on one row."""
-        start = self._start(walk.model, trace)
-        try:
-            step = _lrp_step(trace, self._assigned(read_rules(WAY_ON)))
-            for what in walk.what.values():
-                walk.model.backward(what, start(what)[None], step)
-        except (ValueError, NotImplementedError):
-            return error
-        return UnsupportedLayerError(
-            see(
-                "no-rule",
-                f'{unseen(error)} LRP works with rule_name="{WAY_ON}", which has rules for attention and norms.',
-            )
-        )
+        start, said = self._start(walk.model, trace), ""
+        for way in ways(self.rule_name, chosen):
+            try:
+                step = _lrp_step(trace, self._assigned(way.chosen))
+                for what in walk.what.values():
+                    walk.model.backward(what, start(what)[None], step)
+            except (ValueError, NotImplementedError):
+                break
+            said += way.text
+        return UnsupportedLayerError(see("no-rule", f"{unseen(error)} {said}.")) if said else error
 
     def _assigned(self, chosen: Chosen) -> dict[str, Assigned]:
         """Return the rule of each layer that is walked: that which it has in the whole model."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,13 +66,14 @@ class Walk:
     def __enter__(self) -> Walk:
         # Not inference mode: results would then be of no use to autograd, and neither would a layer that falls back
         # on it for its own backward step.
-        self._no_grad = torch.set_grad_enabled(False)
+        self._had_grad = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
         if self._verbose:
             self._show()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._no_grad.__exit__(*error)
+        torch._C._set_grad_enabled(self._had_grad)
         if self._bar is not None:
             self._bar.close()
 
@@ -112,9 +113,12 @@ class Walk:
         size = math.ceil(rows / pieces)
         return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
-    def blocks(self, n: int) -> Iterator[tuple[slice, slice]]:
+    def blocks(self, n: int) -> Iterable[tuple[slice, slice]]:
         """Cut rows times n points a row into blocks: several whole rows, or some points of one row."""
         together = self.points_together()
+        return [(slice(0, self.rows), slice(0, n))] if self.rows * n <= together else self._blocks(n, together)
+
+    def _blocks(self, n: int, together: int) -> Iterator[tuple[slice, slice]]:
         if together >= n:
             rows = min(together // n, self.rows)
             for start in range(0, self.rows, rows):
@@ -236,15 +240,18 @@ class Walk:
         seed = torch.from_numpy(ones)
         return seed if self._device.type == "cpu" else seed.to(self._device)
 
-    def put(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None) -> None:
+    def put(
+        self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None, own: bool = False
+    ) -> None:  # fmt: skip
         """Write a piece ``(K, rows or 1, *dims)`` of what output layer i gives to input j, where nothing else is added.
 
-        It is multiplied by `factor`, ``(rows, *dims)``, on the way.
+        It is multiplied by `factor`, ``(rows, *dims)``, on the way. `own` says that nobody else holds its memory.
         """
         row, shape = self.buffers[i], piece.shape
         is_all = shape[1] == self.rows == rows.stop - rows.start and shape[0] == self.selection.count(i)
         if row is not None and is_all and piece.is_contiguous() and (factor is None or factor.is_contiguous()):
-            row[j + self.column] = piece.clone() if factor is None else piece * factor  # memory of its own
+            # Memory of its own.
+            row[j + self.column] = piece * factor if factor is not None else piece if own else piece.clone()
             return
         buffer = self._buffer(i, j, piece)
         if factor is None:
@@ -274,21 +281,27 @@ class Walk:
     def observe(self, trace: Trace, rows: slice, value: Callable[[Explained], Tensor] | None = None) -> None:
         """Note predictions and explained values of some rows, which come in their order; find their targets."""
         for i, what in self.what.items():
-            outputs = trace.values[self.model.outputs[i]]
-            largest, target = outputs.argmax(1), self.selection.targets[i]
+            outputs, own = trace.values[self.model.outputs[i]], i in self.plan.own_values
+            target = self.selection.targets[i]
+            if outputs.shape[1] == 1:
+                largest = _zeros(len(outputs), dtype=torch.long, device=outputs.device)
+            else:
+                largest = outputs.argmax(1)
             preds, goals, all_largest = self._noted[i]
             all_largest.append(largest)
             if target is not None and target.nodes is None:
                 self._targets[i][rows] = largest
             preds.append(self._chosen(i, outputs, rows))
-            goals.append(self._chosen(i, trace.explained(what) if value is None else value(what), rows))
+            goals.append(self._chosen(i, trace.explained(what) if value is None else value(what), rows, own))
 
-    def _chosen(self, i: int, values: Tensor, rows: slice) -> Tensor:
-        """Take the explained nodes of values ``(rows, nodes)`` of output layer i."""
+    def _chosen(self, i: int, values: Tensor, rows: slice, own: bool = False) -> Tensor:
+        """Take the explained nodes of values ``(rows, nodes)`` of output layer i; `own`: nobody else keeps these."""
         if i in self._targets:
             return values.gather(1, self._targets[i][rows].unsqueeze(1))
         nodes = self.selection.idx[i] or ()
         if len(nodes) == values.shape[1] and (nodes == (0,) or nodes == tuple(range(len(nodes)))):
+            if own and values.is_contiguous():
+                return values
             return values.clone(memory_format=torch.contiguous_format)
         if nodes and nodes[-1] - nodes[0] == len(nodes) - 1 and all(map(int.__lt__, nodes, nodes[1:])):
             return values.narrow(1, nodes[0], len(nodes)).clone(memory_format=torch.contiguous_format)
@@ -322,6 +335,8 @@ class Walk:
 
     def targets(self) -> list[Tensor | None]:
         """Return the node of each row, ``(B,)`` for each output layer with a target."""
+        if not self._targets:
+            return [None] * len(self._noted)
         return [self._targets.get(i) for i in range(len(self._noted))]
 
     def largest(self) -> list[Tensor | None]:
@@ -370,6 +385,10 @@ def _warn_of_kept(method: InterpretingMethod, kept: Mapping[int, Kept]) -> None:
                 "you want to explain the output itself, or convert a model that returns scores.",
             )
         )
+
+
+#: Zeros, which nobody writes to: the largest nodes of rows with a single one.
+_zeros = functools.lru_cache(maxsize=16)(torch.zeros)
 
 
 @functools.cache

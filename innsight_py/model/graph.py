@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from innsight_py.functions.layout import lay_out
 from innsight_py.layers import Layer, Record
 from innsight_py.layers.cast import Detach
+from innsight_py.layers.recurrent import Recurrent
 from innsight_py.model.explained import Explained, find_explained
 from innsight_py.spec.places import Place
 
@@ -148,6 +149,8 @@ class Graph(nn.Module):
         self.places: dict[str, Place] = {}
         self._leads = self._find_leads()
         self._steps = self._find_steps()
+        self._fed = self._find_fed()
+        self._done = self._find_done()
 
     # -- structure ----------------------------------------------------------------------------------------------
 
@@ -236,6 +239,26 @@ class Graph(nn.Module):
                 leads.add(node.name)
         return frozenset(leads)
 
+    def _find_fed(self) -> dict[str, tuple[Recurrent, Layer, str]]:
+        """Find the recurrent layers that may run together with the layer before them, this one, and what it takes."""
+        found: dict[str, tuple[Recurrent, Layer, str]] = {}
+        for node in self.nodes:
+            layer, before = self._layer_of[node.name], self._by_name.get(node.inputs[0])
+            if isinstance(layer, Recurrent) and before is not None and layer.is_fed_by(self.layer(node.inputs[0])):
+                found[node.name] = layer, self.layer(node.inputs[0]), self.nodes[before].inputs[0]
+        return found
+
+    def _find_done(self) -> list[list[str]]:
+        """Find for each layer the values of layers that a pass takes for the last time there."""
+        last = dict(self._last_use)
+        for name, (_, _, before) in self._fed.items():
+            last[before] = max(last[before], self._by_name[name])
+        done: list[list[str]] = [[] for _ in self.nodes]
+        for name, i in last.items():
+            if name in self._by_name and name not in self.inputs and i < len(done):
+                done[i].append(name)
+        return done
+
     def _find_steps(self) -> list[_Visit]:
         """Find out what both walks ask at every layer."""
         return [
@@ -303,6 +326,9 @@ class Graph(nn.Module):
         for i, (name, sources, layer, is_image, _, _) in enumerate(self._steps):
             if given is not None and isinstance(layer, Detach):
                 record = layer.record(given.values[name].expand(len(inputs[0]), *layer.output_dim))
+            elif name in self._fed:
+                recurrent, dense, before = self._fed[name]
+                record = recurrent.record_behind(dense, values[before], *[values[source] for source in sources])
             elif len(sources) == 1:
                 record = layer.record(values[sources[0]])
             else:
@@ -311,9 +337,8 @@ class Graph(nn.Module):
             values[name] = lay_out(record.output) if is_image else record.output
             if seen is not None:
                 seen(name, layer, record)
-                for source in sources:
-                    if self._last_use[source] == i and source in self._by_name and source not in self.inputs:
-                        values.pop(source, None)
+                for source in self._done[i]:
+                    values.pop(source, None)
         return Trace(records, values)
 
     # -- preparation --------------------------------------------------------------------------------------------

@@ -204,6 +204,40 @@ def test_the_error_leads_to_attnlrp(name):
     assert relevance(converter, x).get_result().shape == (5, 4, 2)
 
 
+WITH_OWN = {
+    "epsilon": '[("family:dense", rules.epsilon(0.001)), ("family:convolution", rules.epsilon(0.001)), '
+    "*composites.attnlrp()]",
+    "epsilon_plus": "[*composites.epsilon_plus(), *composites.attnlrp()]",
+    "a list": "[*your_list, *composites.attnlrp()]",
+}
+
+
+@pytest.mark.parametrize("name", WITH_OWN)
+def test_the_error_says_how_to_keep_own_rules(name):
+    """What the message says can be run, and the layers with weights follow the rules that were asked for."""
+    your_list = [("family:dense", rules.gamma(0.1))]
+    converter, x = made(STOPPING["layer norm"], (4,)), X[0, :, :4]
+    with pytest.raises(UnsupportedLayerError) as caught:
+        run_lrp(converter, x, rule_name=your_list if name == "a list" else name)
+    said = f" and with rule_name={WITH_OWN[name]}, where your rules come first."
+    assert said in str(caught.value)
+    names = {"rules": rules, "composites": composites, "your_list": your_list}
+    rule_name = eval(WITH_OWN[name], names)  # noqa: S307 (our own)
+    found = relevance(converter, x, rule_name=rule_name)
+    expected = {"epsilon": "epsilon(0.001)", "epsilon_plus": "epsilon(1e-06)", "a list": "gamma(0.1)"}[name]
+    table = converter.show_rules(rule_name)
+    dense = [line for line in str(table).splitlines() if "Dense_Layer" in line]
+    assert len(dense) == 2
+    assert all(expected in line for line in dense)
+    assert np.isfinite(found.get_result()).all()
+
+
+def test_the_error_has_a_word_for_rules_without_a_short_form():
+    converter, x = made(STOPPING["layer norm"], (4,)), X[0, :, :4]
+    with pytest.raises(UnsupportedLayerError, match=r'\("family:dense", your_rule\)'):
+        run_lrp(converter, x, rule_name=rules.epsilon(0.1, stabilizer=lambda z: z + 1))
+
+
 def test_the_error_promises_nothing_that_does_not_work():
     class Sorted(nn.Module):
         def __init__(self):

@@ -103,3 +103,23 @@ def test_what_others_cannot_do_is_said(capsys):
     assert line["ours over floor"] > 0
     assert line["captum cannot"] == "has no such rule"
     assert large.main([*common, "gradient", "--minutes", "0"]).empty
+
+
+def test_rules_without_a_rule_for_norms_are_measured_with_those_of_attnlrp(tmp_path, monkeypatch):
+    """On transformers; the pages say so, and that zennit's answer is not finite there is still said where it is."""
+    import asked
+    import large
+    import large_calls
+    import large_results
+
+    common = ["--small", "--rounds", "1", "--outputs", "1", "--networks", "vit", "--methods"]
+    lines = large.main([*common, *large_results.BESIDE_ATTNLRP]).to_dict("records")
+    assert all(line["ours over floor"] > 0 for line in lines)
+    assert "ours cannot" not in lines[0]
+    large_results.write(tmp_path, lines)
+    assert large_results.OTHERWISE in (tmp_path / "large.md").read_text()
+    said = [line.what for line in asked._large(tmp_path, "") if "epsilon" in line.what and line.reached]
+    assert said
+    assert all("(vit with the rules of attnlrp for norms and attention)" in text for text in said)
+    for method in large_results.BESIDE_ATTNLRP:
+        assert repr(large_calls.rule_name(method, True)[0][1]) in ("epsilon(0.0001)", "z_plus()")
