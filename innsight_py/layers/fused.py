@@ -16,8 +16,9 @@ from torch.nn.functional import linear
 from innsight_py.functions.layout import has_onednn
 from innsight_py.layers.cells import CANDIDATE, GATES_OF_ALL, LSTM_GATES, PRODUCT, SHOWN
 
-#: With more entries of all rows' states the loop is as quick (found by timing).
-FEW = 1024
+#: With larger states, with more entries of those of all rows, or with more features times these (the kernel repeats the
+#: product before the gates) the loop is as quick (found by timing).
+SMALL, FEW, FEW_PRODUCTS = 256, 2**10, 2**16
 
 
 class Fed(NamedTuple):
@@ -30,7 +31,8 @@ class Fed(NamedTuple):
 
 def is_quicker(x: Tensor, size: int) -> bool:
     """Return whether the kernel is there for rows ``(rows, steps, features)``, and quicker than a loop."""
-    return has_onednn(x) and 0 < len(x) * size <= FEW
+    entries = len(x) * size
+    return has_onednn(x) and size <= SMALL and 0 < entries <= FEW and entries * x.shape[-1] <= FEW_PRODUCTS
 
 
 def states(fed: Fed, hidden: Tensor, cell: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

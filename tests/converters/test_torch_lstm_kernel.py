@@ -145,10 +145,14 @@ def test_in_single_precision_only_the_walk_back_goes_from_step_to_step(method):
     assert calls[0] < 49 * 4 + 600
 
 
-def test_many_rows_take_the_loop(monkeypatch):
-    """There the kernel, and what is computed after it, take longer."""
-    assert not fused.is_quicker(torch.ones(1, 2, 3).double(), 4)
-    if has_onednn(torch.ones(1)):
-        assert fused.is_quicker(torch.ones(32, 2, 3), 32)
-    assert not fused.is_quicker(torch.ones(33, 2, 3), 32)
-    assert not fused.is_quicker(torch.ones(0, 2, 3), 32)
+@pytest.mark.parametrize(
+    ("shape", "size", "takes"),
+    [
+        ((32, 2, 3), 32, True), ((33, 2, 3), 32, False), ((0, 2, 3), 32, False), ((1, 2, 3), 256, True),
+        ((1, 2, 3), 257, False), ((16, 2, 128), 32, True), ((16, 2, 129), 32, False),
+    ],
+)  # fmt: skip
+def test_the_loop_takes_what_the_kernel_is_no_quicker_with(shape, size, takes):
+    x = torch.ones(shape)
+    assert fused.is_quicker(x, size) == (takes and has_onednn(x))
+    assert not fused.is_quicker(x.double(), size)
