@@ -281,6 +281,8 @@ class LRP(InterpretingMethod):
 
         def start(what: Explained) -> Tensor:
             value = trace.explained(what)
+            if _leaves_out(model.layer(what.node), what):
+                value = value.masked_fill(value.isneginf(), 0.0)  # what a mask takes away has no score
             shifted = not self.ignore_last_act and model.layer(what.node).activation.is_probability
             return value - 0.5 if shifted else value
 

@@ -329,7 +329,12 @@ class Walk:
         for i, (_, goals, _) in enumerate(self._noted):
             value = _joined(goals)
             if value is not None and minus is not None:
-                value = value - self._chosen(i, minus[i].expand(len(value), -1), slice(None))
+                other = self._chosen(i, minus[i].expand(len(value), -1), slice(None))
+                difference = value - other
+                if self.what[i].at_preactivation and self.model.layer(self.what[i].node).family == "softmax":
+                    # What a mask takes away, here and there, does not change.
+                    difference = difference.masked_fill(value.isneginf() & other.isneginf(), 0.0)
+                value = difference
             values.append(value)
         return values
 

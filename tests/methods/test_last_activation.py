@@ -150,6 +150,24 @@ def test_the_output_is_explained_where_asked_for(case):
     np.testing.assert_allclose(found.decomp_goal[0], outputs.detach(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("method", [run_grad, run_lrp, run_deeplift, run_intgrad])
+def test_what_a_mask_takes_away(method):
+    """It has no score: nothing is attributed to it, and the others have their answers."""
+    mask = torch.tensor([False, True, False, False, False, False])
+    masked, plain = (
+        Converter(Module(f), input_dim=(6,), dtype="double")
+        for f in (lambda p, x: dense(p, x).masked_fill(mask, -torch.inf).softmax(1), dense)
+    )
+    keys = {"rule_name": "epsilon_plus"} if method is run_lrp else {}
+    found, expected = (method(c, ROWS, dtype="double", **keys) for c in (masked, plain))
+    others = [0, 2, 3, 4, 5]
+    np.testing.assert_allclose(found.get_result()[..., others], expected.get_result()[..., others], rtol=1e-9)
+    np.testing.assert_allclose(found.decomp_goal[0][:, others], expected.decomp_goal[0][:, others], rtol=1e-9)
+    assert (found.get_result()[..., 1] == 0).all()
+    assert (found.decomp_goal[0][:, 1] == (-torch.inf if method is run_grad else 0)).all()
+    assert (found.preds[0][:, 1] == 0).all()
+
+
 def test_of_a_map_of_probabilities():
     """An output of several axes has its nodes flat in the graph, behind the activation."""
     modules = (Module(lambda p, x: image(p, x).sigmoid()), Module(image))
