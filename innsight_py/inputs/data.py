@@ -160,6 +160,11 @@ def read_references(
     known = default_keys("input", len(dims)) if keys is None else keys
     parts = split_inputs(data, dims, known, argument)
     if not all(_ndim(part) == len(dim) + 2 for part, dim in zip(parts, dims, strict=True)):
+        for part, dim in zip(parts, dims, strict=True):
+            expected = tuple(dim) if channels_first else channels_last(tuple(dim))
+            if way_on := advice.of_own_references(part, expected, rows):
+                shapes = f"expected the shape {dims_text([expected])}, got {tuple(part.shape)}"
+                raise ValueError(f"Argument '{argument}': {shapes}.{way_on}")
         return read(data)
     arrays = [part if isinstance(part, torch.Tensor) else np.asarray(without_tensors(part)) for part in parts]
     for array in arrays:
@@ -285,7 +290,7 @@ def read_numbers(value: Any, where: str, dtype: torch.dtype) -> Tensor:
                     see(
                         "numbers-only",
                         f"{where}: expected numbers, but the column '{column}' has the dtype {kind}."
-                        f"{advice.of_column([str(column)])}",
+                        f"{advice.as_floats(value) or advice.of_column([str(column)])}",
                     )
                 )
         value = value.to_numpy(dtype=np.float64, na_value=np.nan)
