@@ -7,6 +7,7 @@ of the attention weights. Queries and keys of both are much smaller, and the sco
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 from torch import Tensor
@@ -15,6 +16,9 @@ from innsight_py.functions.deeplift import DeepLiftRule
 from innsight_py.layers import Layer, Record
 from innsight_py.layers.arithmetic import MEANS, MatMul, Product
 from innsight_py.model.graph import Explained, Graph, Step, Trace
+
+#: At most this many layers in a row are computed again.
+IN_A_ROW = 8
 
 
 class Rescored:
@@ -48,33 +52,38 @@ class Rescored:
 
     def _find(self) -> dict[str, str]:
         """Find scores and what follows from them by light layers, where that keeps less."""
-        graph, inside = self._graph, {}
+        graph = self._graph
+        inside: dict[str, str] = {}
+        depths: dict[str, int] = {}
         for node in graph.nodes:
             layer = graph.layer(node.name)
             if node.name in self.ends or node.name in graph.inputs or not layer.is_light or graph.is_image(node.name):
                 continue
             before = {inside[source] for source in node.inputs if source in inside}
-            if len(before) == 1:
-                inside[node.name] = before.pop()
+            depth = 1 + max(depths.get(source, 0) for source in node.inputs)
+            if len(before) == 1 and depth <= IN_A_ROW:
+                inside[node.name], depths[node.name] = before.pop(), depth
             elif not before and isinstance(layer, MatMul):
-                inside[node.name] = node.name
-        firsts = {first for first in inside.values() if self._saves(first, inside) > 0}
-        return {name: first for name, first in inside.items() if first in firsts}
+                inside[node.name], depths[node.name] = node.name, 1
+        saved = self._saved(inside)
+        return {name: first for name, first in inside.items() if saved[first] > 0}
 
-    def _saves(self, first: str, inside: dict[str, str]) -> int:
-        """Count how many numbers fewer are kept of one row and the reference if scores are computed again."""
-        graph, saved = self._graph, 0
-        given: dict[str, int] = {}
-        for node in graph.nodes:
-            layer, own = graph.layer(node.name), inside.get(node.name) == first
-            if own:
-                saved += layer.deeplift_kept(self.rule)
+    def _saved(self, inside: Mapping[str, str]) -> Mapping[str, int]:
+        """Count how many numbers fewer are kept of a row and the reference, for the layers behind each first one."""
+        saved = dict.fromkeys(inside.values(), 0)
+        given: set[tuple[str, str]] = set()
+        for node in self._graph.nodes:
+            layer, own = self._graph.layer(node.name), inside.get(node.name)
+            if own is not None:
+                saved[own] += layer.deeplift_kept(self.rule)
             for source, dim in zip(node.inputs, layer.input_dims, strict=True):
-                if own and source not in inside:
-                    given[source] = 2 * math.prod(dim)
-                elif not own and isinstance(layer, Product) and inside.get(source) == first:
-                    saved += math.prod(dim)
-        return saved - sum(given.values())
+                first = inside.get(source)
+                if own is not None and first is None and (own, source) not in given:
+                    given.add((own, source))
+                    saved[own] -= 2 * math.prod(dim)
+                elif own is None and first is not None and isinstance(layer, Product):
+                    saved[first] += math.prod(dim)
+        return saved
 
     def _find_takers(self) -> dict[str, int]:
         takers = {}
@@ -86,7 +95,7 @@ class Rescored:
         return takers
 
     def _find_wanted(self) -> set[str]:
-        wanted = set()
+        wanted: set[str] = set()
         for name in (*self._inside, *self._takers):
             needs = self._graph.layer(name).deeplift_needs(self.rule)
             wanted.update(self._sources[name] if needs.inputs else (), (name,) if needs.output else ())
@@ -156,22 +165,24 @@ class Rescored:
 
     def _fill(self, at: Record, ref: Record, name: str, output: bool) -> None:
         """Put what was computed again into both records; another factor of a product is in neither."""
-        values = [self._value(source) for source in self._sources[name]]
+        there = self._inside.keys() | self._given.keys()
+        values = [self._value(source) if source in there else None for source in self._sources[name]]
         for record, part in ((at, self._upper), (ref, self._lower)):
             record.inputs = tuple(
                 x if value is None else value[part] for value, x in zip(values, record.inputs, strict=True)
             )
         if output:
             value = self._value(name)
-            assert value is not None
             at.output, ref.output = value[self._upper], value[self._lower]
 
-    def _value(self, name: str) -> Tensor | None:
-        """Return the value of a layer for rows and reference; None where it is neither given nor computed again."""
-        found = self._again.get(name, self._given.get(name))
-        if found is not None or name not in self._inside:
-            return found
-        found = self._graph.layer(name)(*map(self._value, self._sources[name]))
-        if name in self._wanted:
-            self._again[name] = found
+    def _value(self, name: str) -> Tensor:
+        """Return a value of rows and reference that is given or computed again."""
+        found = self._again.get(name)
+        if found is None and name not in self._inside:
+            return self._given[name]
+        if found is None:
+            values: list[Tensor] = [self._value(source) for source in self._sources[name]]
+            found = self._graph.layer(name).forward(*values)
+            if name in self._wanted:
+                self._again[name] = found
         return found
