@@ -17,11 +17,14 @@ path. Those that other folders use:
 - ``converters/sealed_files.py``: model files as strangers write them.
 """
 
+import functools
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -39,3 +42,27 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("default")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 os.environ.setdefault("KERAS_BACKEND", "torch")  # nox -s tests_tensorflow sets another
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: those of a packed file hold the time, and xdist's workers must agree on names."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
+@functools.cache
+def generators() -> list[np.random.Generator]:
+    """Find the generators that modules of the tests keep, once all modules are there."""
+    modules = [each for each in sys.modules.values() if str(HERE) in (getattr(each, "__file__", None) or "")]
+    found = [each for module in modules for each in vars(module).values() if isinstance(each, np.random.Generator)]
+    return list({id(each): each for each in found}.values())
+
+
+@pytest.fixture(autouse=True)
+def same_draws(request: pytest.FixtureRequest) -> None:
+    """Start all generators anew: what a test draws depends on its name, not on the tests that a worker ran before."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    state = np.random.default_rng(seed).bit_generator.state
+    for generator in generators():
+        generator.bit_generator.state = state
+    np.random.seed(seed)  # noqa: NPY002 (for code of others)
+    torch.manual_seed(seed)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import dis
 import enum
-import hashlib
 import sys
 import types
 from collections import OrderedDict
@@ -19,6 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from innsight_py.converters.torch.contents import Contents, digest
 
 #: Values that are what they say.
 _PLAIN = (type(None), bool, int, str, bytes, complex, torch.dtype, torch.device, torch.Size, torch.memory_format)
@@ -39,8 +40,11 @@ class _UnknownError(Exception):
     """Something that cannot be read with certainty."""
 
 
-def key_of(module: nn.Module) -> Hashable | None:
+def key_of(module: nn.Module, contents: Contents | None = None) -> Hashable | None:
     """Return what the answers of a module depend on; None where this cannot be said.
+
+    With `contents` large tensors are left to these: the key is that of the module as it is at any time, until they are
+    settled.
 
     Examples
     --------
@@ -53,7 +57,7 @@ def key_of(module: nn.Module) -> Hashable | None:
     False
     """
     try:
-        return _surroundings(), _Reader().module(module)
+        return _surroundings(), _Reader(contents).module(module)
     except Exception:  # what cannot be read may fail in any way; then there is no key
         return None
 
@@ -86,7 +90,8 @@ class _Same:
 class _Reader:
     """Reads one module."""
 
-    def __init__(self) -> None:
+    def __init__(self, contents: Contents | None) -> None:
+        self.numbers = digest if contents is None else contents.of
         self.seen: dict[int, int] = {}
         self.alive: list[Any] = []
         self.depth = 0
@@ -153,9 +158,7 @@ class _Reader:
             raise _UnknownError
         if x.is_quantized or x.is_conj() or x.is_neg() or x._backward_hooks or not x.is_leaf or vars(x):
             raise _UnknownError
-        numbers = x.detach().contiguous().flatten().view(torch.uint8).numpy().data if x.numel() else b""
-        content = hashlib.sha256(numbers).digest()
-        return type(x), x.dtype, tuple(x.shape), x.stride(), x.requires_grad, content
+        return type(x), x.dtype, tuple(x.shape), x.stride(), x.requires_grad, self.numbers(x)
 
     def kind(self, kind: type) -> Hashable:
         """Read a class: those of torch have what torch wrote, others what is in them and in their bases."""

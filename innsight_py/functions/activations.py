@@ -15,6 +15,7 @@ from innsight_py._checks import describe, suggestion
 from innsight_py.functions.elementwise import is_positive
 
 _relu_backward = torch.ops.aten.threshold_backward.default
+_relu_backward = getattr(_relu_backward, "_op", _relu_backward)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,18 @@ _SMALL = 64
 _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
+def has_onednn(x: Tensor) -> bool:
+    """Whether kernels of oneDNN work on a tensor: single precision, on a CPU."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN
+
+
 def lay_out(x: Tensor) -> Tensor:
     """Lay images ``(..., C, H, W)`` out in memory as they are worked on quickest: the same values and shape.
 
     Convolutions and poolings of oneDNN (single precision, on a CPU) like channels last, max pooling by nine times, but
     for small images.
     """
-    last = x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN and x.shape[-2] * x.shape[-1] >= _SMALL
-    if not last:
+    if not (has_onednn(x) and x.shape[-2] * x.shape[-1] >= _SMALL):
         return x.contiguous()
     moved = x.movedim(-3, -1)
     if not moved.is_contiguous():

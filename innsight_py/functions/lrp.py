@@ -20,7 +20,7 @@ from torch import Tensor
 
 from innsight_py._checks import WrongTypeError, describe, read_number
 from innsight_py.functions.elementwise import is_zero
-from innsight_py.functions.stabilizers import away_from_zero, stabilizer
+from innsight_py.functions.stabilizers import away_from_zero, number, stabilizer
 
 #: Why relevances of LRP do not add up in most models.
 BIASES = "biases keep a part of the relevance"
@@ -88,6 +88,8 @@ class Side(NamedTuple):
         The sign of what replaces a denominator of 0.
     epsilon : float or None
         What is added to the size of the denominator, in place of the stabiliser.
+    one_signed : bool
+        Whether no term of the denominator has the other sign than `sign`, whatever the input and the weights are.
     """
 
     bias: Part | None = WHOLE
@@ -95,6 +97,7 @@ class Side(NamedTuple):
     gate: Literal[-1, 0, 1] = 0
     sign: Literal[-1, 1] = 1
     epsilon: float | None = None
+    one_signed: bool = False
 
 
 class Table(NamedTuple):
@@ -274,6 +277,9 @@ class Shares(Rule):
     def stabilize(self, z: Tensor, side: Side) -> Tensor:
         """Return the denominators of a side, stabilised."""
         if self.stabilizer is None:
+            if side.one_signed and side.epsilon is None and z.dtype != torch.float64:
+                # In single precision zeros get the same number as all others: there is no need to look for them.
+                return z + number(side.sign * stabilizer(z.dtype), z.dtype)
             return away_from_zero(z, stabilizer(z.dtype) if side.epsilon is None else side.epsilon, side.sign)
         return stabilized(z, self.stabilizer, side.sign, side.epsilon)
 

@@ -148,8 +148,12 @@ class AlphaBeta(Weighted):
     def table(self) -> Table:
         """Return the rule as data; a side without weight is left out."""
         if self.alpha == 1:
-            return Table(_RAISING, (Side(ABOVE, 1.0),))
-        return Table(_SIGNED, (Side(ABOVE, self.alpha), Side(BELOW, 1 - self.alpha, sign=-1)))
+            return Table(_RAISING, (Side(ABOVE, 1.0, one_signed=True),))
+        raising, lowering = (
+            Side(ABOVE, self.alpha, one_signed=True),
+            Side(BELOW, 1 - self.alpha, sign=-1, one_signed=True),
+        )
+        return Table(_SIGNED, (raising, lowering))
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,7 +180,7 @@ class ZPlus(Weighted):
 
     def table(self) -> Table:
         """Return the rule as data."""
-        return Table(_RAISING, (Side(ABOVE, 1.0),))
+        return Table(_RAISING, (Side(ABOVE, 1.0, one_signed=True),))
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +91,42 @@ def of_kind(given: Any) -> str:
         return " Give its instances as one tensor: torch.stack([entry[0] for entry in dataset])."
     if hasattr(given, "toarray"):
         return " Make it dense: x.toarray()."
-    return ""
+    return as_floats(given)
+
+
+def as_floats(given: Any) -> str:
+    """Say what to do with an array or a frame that holds numbers as objects or texts; nothing where they are none.
+
+    Examples
+    --------
+    >>> as_floats(np.array([1.0, 2.0], dtype=object)), as_floats(np.array(["a"]))
+    (' Make numbers of what it holds: x.astype(float).', '')
+    """
+    if isinstance(given, np.ndarray) and given.dtype.kind not in "OUS":
+        return ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            given.astype(float)
+        except (AttributeError, TypeError, ValueError, Warning):
+            return ""
+    return " Make numbers of what it holds: x.astype(float)."
+
+
+def of_own_references(given: Any, dim: tuple[int, ...], rows: int) -> str:
+    """Say what to do with references for each of some rows that lack an axis of 1; nothing for any other shape.
+
+    Examples
+    --------
+    >>> of_own_references(np.ones((5, 3)), (1,), rows=5)
+    ' If these are 3 references for each row: x.reshape(5, 3, 1).'
+    """
+    shape = tuple(getattr(given, "shape", ()))
+    without = [dim[:k] + dim[k + 1 :] for k, size in enumerate(dim) if size == 1]
+    if len(shape) < 2 or shape[0] != rows or shape[1:] == dim or shape[2:] not in without:
+        return ""
+    whole = ", ".join(map(str, (*shape[:2], *dim)))
+    return f" If these are {shape[1]} references for each row: x.reshape({whole})."
 
 
 def of_column(columns: Sequence[str]) -> str:

@@ -111,11 +111,11 @@ def ready_data(data: Any, ports: Sequence[Port], channels_first: bool, dtype: to
     """
     if type(data) is not Tensor or len(ports) != 1 or data.dtype is not dtype or data.layout is not torch.strided:
         return None
-    rows, *own = data.shape or (0,)
-    dim = ports[0].dim if channels_first else channels_last(ports[0].dim)
-    if not rows or tuple(own) != dim or data.is_meta:
+    shape, dim = data.shape, ports[0].dim if channels_first else channels_last(ports[0].dim)
+    if len(shape) != len(dim) + 1 or not shape[0] or shape[1:] != dim or data.is_meta:
         return None
-    return [data.detach().clone(memory_format=torch.contiguous_format)]
+    own = data.clone(memory_format=torch.contiguous_format)
+    return [own.detach() if own.requires_grad else own]
 
 
 def read_references(
@@ -160,6 +160,11 @@ def read_references(
     known = default_keys("input", len(dims)) if keys is None else keys
     parts = split_inputs(data, dims, known, argument)
     if not all(_ndim(part) == len(dim) + 2 for part, dim in zip(parts, dims, strict=True)):
+        for part, dim in zip(parts, dims, strict=True):
+            expected = tuple(dim) if channels_first else channels_last(tuple(dim))
+            if way_on := advice.of_own_references(part, expected, rows):
+                shapes = f"expected the shape {dims_text([expected])}, got {tuple(part.shape)}"
+                raise ValueError(f"Argument '{argument}': {shapes}.{way_on}")
         return read(data)
     arrays = [part if isinstance(part, torch.Tensor) else np.asarray(without_tensors(part)) for part in parts]
     for array in arrays:
@@ -285,7 +290,7 @@ def read_numbers(value: Any, where: str, dtype: torch.dtype) -> Tensor:
                     see(
                         "numbers-only",
                         f"{where}: expected numbers, but the column '{column}' has the dtype {kind}."
-                        f"{advice.of_column([str(column)])}",
+                        f"{advice.as_floats(value) or advice.of_column([str(column)])}",
                     )
                 )
         value = value.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -158,6 +158,8 @@ def _plainly(output_idx: Any, port: Port) -> tuple[int, ...] | None:
     if output_idx is None:
         return tuple(range(min(DEFAULT_NODES, size)))
     nodes = (output_idx,) if type(output_idx) is int else output_idx
+    if type(nodes) is list and len(nodes) == 1 and type(nodes[0]) is int:
+        return (nodes[0],) if 0 <= nodes[0] < size else None
     if not isinstance(nodes, list | tuple) or set(map(type, nodes)) != {int}:
         return None
     fits = min(nodes) >= 0 and max(nodes) < size and len(set(nodes)) == len(nodes)

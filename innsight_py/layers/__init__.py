@@ -24,7 +24,7 @@ from innsight_py.layers.cast import Cast, Detach
 from innsight_py.layers.folded import Folded
 from innsight_py.layers.operator import operator
 from innsight_py.layers.record import Record
-from innsight_py.spec.layers import LayerSpec
+from innsight_py.spec.base import LayerSpec
 
 __all__ = [
     "BUILDERS",

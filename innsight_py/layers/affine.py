@@ -24,6 +24,7 @@ from innsight_py.functions.lrp import (
     Weighted,
 )
 from innsight_py.functions.lrp_rules import Simple
+from innsight_py.functions.stabilizers import number
 from innsight_py.layers.base import Layer, times_slope
 from innsight_py.layers.known_parts import Parts
 from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs, Record
@@ -67,7 +68,7 @@ class Linear(Layer):
 
     lrp_takes: ClassVar[tuple[type[Rule], ...]] = (Weighted,)
     lrp_default: ClassVar[Rule] = Simple()
-    #: Whether `transpose` returns memory of its own, which may be written to.
+    #: Whether `apply_weight` and `transpose` return memory of their own, which may be written to.
     owns_products: ClassVar[bool] = False
     #: The parts of W that are 0 for every such layer.
     lacking: ClassVar[frozenset[Part]] = frozenset()
@@ -220,32 +221,43 @@ class Linear(Layer):
         z = rule.stabilize(z, side)
         if side.factor is None:
             return z
-        share = z.reciprocal().mul_(side.factor)  # what torch makes of a quotient of a number
+        share = z.reciprocal()  # times a factor is what torch makes of a quotient of a number
+        if side.factor != 1:
+            share.mul_(number(side.factor, share.dtype))
         return share.mul_(torch.sign(at.preactivation) == side.gate) if side.gate else share
 
     def _denominator(self, at: Record, one: OneSide) -> Tensor | None:
-        own = at.once(PARTS, self.known_parts)
-        bias = None if one.side.bias is None else self._bias_part(one.side.bias, own)
+        own: Parts = at.kept[PARTS] if PARTS in at.kept else at.once(PARTS, self.known_parts)
         if one.is_plain and self.bias_part(WHOLE) is None:
             return at.preactivation
+        signed: tuple[Tensor, Tensor | None] | None = at.kept.get(SIGNED)
         z: Tensor | None = None
         for term in one.terms:
-            x = at.inputs[0] if term.input is WHOLE else self._input_part(term.input, at)
+            part = term.input
+            if signed is not None and (part is ABOVE or part is BELOW):
+                x = signed[part is BELOW]
+            else:
+                x = at.inputs[0] if part is WHOLE else self._input_part(part, at)
             if x is not None and term.weight not in self.lacking:
-                product = self.apply_weight(x, self._weight_part(term.weight, own))
+                weight = own.get(term.weight.of_weight)
+                product = self.apply_weight(x, self._weight_part(term.weight, own) if weight is None else weight)
                 z = product if z is None else z + product
-        return z if z is None or bias is None else z + bias
+        if z is None or one.side.bias is None:
+            return z
+        bias = own.get(one.side.bias.of_bias)
+        bias = self._bias_part(one.side.bias, own) if bias is None else bias
+        return z if bias is None else z + bias
 
     def _input_part(self, part: Part, at: Record) -> Tensor | None:
         """Return a part of the input; None for one that is 0 everywhere."""
-        (x,) = at.inputs
+        if part is ABOVE or part is BELOW:
+            signed: tuple[Tensor, Tensor | None] | None = at.kept.get(SIGNED)
+            if signed is None:
+                signed = at.kept[SIGNED] = _signed_input(at.inputs[0])
+            return signed[0 if part is ABOVE else 1]
+        x = at.inputs[0]
         if part is WHOLE:
             return x
-        if part is ABOVE or part is BELOW:
-            if SIGNED not in at.kept:
-                at.kept[SIGNED] = _signed_input(x)
-            signed: tuple[Tensor, Tensor | None] = at.kept[SIGNED]
-            return signed[0 if part is ABOVE else 1]
         return part.of(x[:1] if part is ONES else x)
 
     def _weight_part(self, part: Part, own: Parts) -> Tensor | None:

@@ -33,6 +33,11 @@ MASKED = "masked"
 #: What the loop of an LSTM has computed already: the sums of the gates, and the two values of tanh.
 GATES_OF_ALL, CANDIDATE, SHOWN = "gates", "candidate of the gate", "shown"
 
+#: What torch's kernel leads to besides: the product of the state with its matrix.
+PRODUCT = "product"
+#: What the gates of an LSTM give, in their order.
+LSTM_GATES = ("input of the gate", "forget of the gate", CANDIDATE, "output of the gate")
+
 #: Computes a value.
 Late = Callable[[], Tensor]
 
@@ -192,12 +197,9 @@ class Cell(nn.Module):
         gates = self._gates()
         pieces = [self._piece(f"{name} gate", gates, i) for i, name in enumerate(("input", "forget", "cell", "output"))]
         let_in, kept, new, out = (
-            self._act(f"{name} of the gate", piece, function)
-            for name, piece, function in zip(
-                ("input", "forget", "candidate", "output"), pieces, ("sigmoid", "sigmoid", "tanh", "sigmoid"),
-                strict=True,
-            )
-        )  # fmt: skip
+            self._act(name, piece, function)
+            for name, piece, function in zip(LSTM_GATES, pieces, ("sigmoid", "sigmoid", "tanh", "sigmoid"), strict=True)
+        )
         old = self._new("kept", Multiply, [kept, "c"]) if cell is None else self._scale("kept", kept, factor=cell)
         added = self._new("added", Multiply, [let_in, new])
         shown = self._act(SHOWN, self._new("cell", Add, [old, added]), "tanh")

@@ -133,10 +133,11 @@ class Recurrent(Steps):
         """Walk back through time; the first step may have a cell of its own."""
         size = self.later.seen[self.later.output]
         state, cell = (g.narrow(-1, 0, size), g.narrow(-1, size, g.shape[-1] - size)) if self.with_cells else (g, None)
-        pieces, start = list[Tensor](), int(first)
-        carried: Carried = (None, None)
+        start = int(first)
         above: Carried = (None, None)
+        carried: Carried = (None, None)
         if plan.later is None:
+            pieces = list[Tensor]()
             cells = [None] * g.shape[-2] if cell is None else self.in_order(cell)
             steps: list[Carried] = list(zip(self.in_order(state), cells, strict=True))
             for place in reversed(range(start, len(steps))):
@@ -144,19 +145,26 @@ class Recurrent(Steps):
                 pieces.append(piece.unsqueeze(-2))
             above = steps[0]
         else:
-            later, *rest = plan.later.walk(state, cell)
-            pieces.append(later)
-            carried = (rest[0], rest[1])
+            x, *rest = plan.later.walk(state, cell, start)
+            pieces, carried = [x], (rest[0], rest[1])
         if first:
             piece, carried = self._step_back(above, carried, plan, through, FIRST, 0)
             pieces.append(piece.unsqueeze(-2))
         last = dict(zip(("hidden", "cell"), carried, strict=True))
-        ends = [last[name] for name in self.states]
+        return [self._side_by_side(pieces, first and plan.later is not None), *(last[name] for name in self.states)]
+
+    def _side_by_side(self, pieces: Sequence[Tensor], has_room: bool) -> Tensor:
+        """Lay what the steps give, the last one first, side by side; the first piece may have room for the others."""
         if len(pieces) == 1:
-            return [*pieces, *ends]
+            return pieces[0]
         rows = max(x.shape[1] for x in pieces)
+        if has_room and pieces[0].shape[1] == rows:
+            pieces[0].narrow(-2, -1 if self.reverse else 0, 1).copy_(pieces[1])
+            return pieces[0]
+        if has_room:
+            pieces = [pieces[0].narrow(-2, int(not self.reverse), self.steps - 1), pieces[1]]
         whole = [x if x.shape[1] == rows else x.expand(-1, rows, *x.shape[2:]) for x in pieces]
-        return [torch.cat(whole if self.reverse else whole[::-1], -2), *ends]
+        return torch.cat(whole if self.reverse else whole[::-1], -2)
 
     def _step_back(
         self, above: Carried, carried: Carried, plan: Plan, through: MatrixStep, which: int, place: int

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from innsight_py.layers import fused
 from innsight_py.layers.base import Layer
 from innsight_py.layers.cells import (
-    CANDIDATE,
     GATES_OF_ALL,
     HIDDEN,
+    LSTM_GATES,
+    PRODUCT,
     PROJECTED,
     RESET,
     SHOWN,
@@ -137,9 +139,7 @@ class Steps(Layer):
 
     def _run(self, inputs: Sequence[Tensor], keeps: bool = False) -> dict[str, Tensor]:
         """Return the states (and in an LSTM the cells) of all steps, and what else is to be kept."""
-        x, given = inputs[0], dict(zip(self.states, inputs[1:], strict=True))
-        hidden = self._start(x, given.get("hidden", self.first_hidden))
-        cell = self._start(x, given.get("cell", self.first_cell)) if self.cell_kind == "lstm" else hidden
+        x, (hidden, cell) = inputs[0], self._starts(inputs)
         weight, bias = self._weights(HIDDEN)
         inner = projection = None
         if RESET in self.matrices:
@@ -154,6 +154,12 @@ class Steps(Layer):
         at = Places(rows, self.in_order, keeps)
         LOOPS[self.cell_kind](rows, hidden, cell, Matrices(weight.t().contiguous(), bias, inner, projection), at)
         return {name: y.reshape(*x.shape[:-1], y.shape[-1]) for name, y in at.kept.items()}
+
+    def _starts(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the state and the cell before the first step of each row; without a cell the state twice."""
+        x, given = inputs[0], dict(zip(self.states, inputs[1:], strict=True))
+        hidden = self._start(x, given.get("hidden", self.first_hidden))
+        return hidden, self._start(x, given.get("cell", self.first_cell)) if self.cell_kind == "lstm" else hidden
 
     @staticmethod
     def _start(x: Tensor, state: Tensor | None) -> Tensor:
@@ -184,8 +190,47 @@ class Steps(Layer):
             return out
         return self._output(self._run(inputs))
 
+    def is_fed_by(self, layer: Layer) -> bool:
+        """Return whether a kernel may take what another layer takes, see `record_behind`."""
+        plain = self.cell_kind == "lstm" and PROJECTED not in self.matrices and self.bias is None
+        return plain and type(layer) is Dense and layer.activation.is_linear
+
+    def record_behind(self, dense: Layer, features: Tensor, *inputs: Tensor) -> Record:
+        """Return what `record` does, by a kernel which runs the dense layer before this one as well.
+
+        Parameters
+        ----------
+        dense : Layer
+            The layer that gives the first input, see `is_fed_by`.
+        features : Tensor
+            What that one takes, ``(B, *lead, steps, features)``.
+        *inputs : Tensor
+            The inputs.
+        """
+        assert isinstance(dense, Dense)
+        if not fused.is_quicker(features.reshape(-1, *features.shape[-2:]), self.later.size):
+            return self.record(*inputs)
+        return self._recorded(inputs, self._run_fused(inputs, fused.Fed(features, dense.weight, dense.bias)))
+
+    @torch.no_grad()
+    def _run_fused(self, inputs: Sequence[Tensor], fed: fused.Fed) -> dict[str, Tensor]:
+        """Return what `_run` does if all is to be kept."""
+        hidden, cell = self._starts(inputs)
+        weight, bias = self._weights(HIDDEN)
+
+        def laid(x: Tensor) -> Tensor:
+            rows = x.reshape(-1, *x.shape[-2:])
+            return rows.flip(1) if self.reverse else rows
+
+        states = fused.states(fed._replace(x=laid(fed.x)), hidden, cell, weight, bias)
+        values = {"hidden": states, **fused.cells(laid(inputs[0]), hidden, cell, states, weight, bias)}
+        lead = inputs[0].shape[:-1]
+        return {name: (y.flip(1) if self.reverse else y).reshape(*lead, y.shape[-1]) for name, y in values.items()}
+
     def record(self, *inputs: Tensor) -> Record:
-        values = self._run(inputs, keeps=True)
+        return self._recorded(inputs, self._run(inputs, keeps=True))
+
+    def _recorded(self, inputs: tuple[Tensor, ...], values: dict[str, Tensor]) -> Record:
         out = self._output(values)
         del values["hidden"]
         if self.with_cells:
@@ -204,6 +249,8 @@ class Steps(Layer):
         later = {name: y.narrow(-2, after, steps - 1) for name, y in known.items()}
         if "cell" in known:
             later["c"] = known["cell"].narrow(-2, before, steps - 1)
+        if HIDDEN in later:
+            later[HIDDEN] = later[HIDDEN].contiguous()  # what looks for zeros among its entries is quicker so
         # A product with what lies in one piece is one product, and not one for each row.
         return first, self.later.record(later, {"h": lambda: hidden.narrow(-2, before, steps - 1).contiguous()})
 
@@ -230,7 +277,9 @@ class Steps(Layer):
     def _known(self, at: Record) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the states of all steps, and what else is known of these."""
         size = self.later.seen[self.later.output]
-        known = {name: x for name in (GATES_OF_ALL, CANDIDATE, SHOWN) if (x := at.given(name)) is not None}
+        known = {name: x for name in (GATES_OF_ALL, *LSTM_GATES, SHOWN) if (x := at.given(name)) is not None}
+        if (product := at.given(PRODUCT)) is not None:
+            known[HIDDEN] = product
         known["x"] = at.inputs[0]
         if self.with_cells:
             known["cell"] = at.output.narrow(-1, size, at.output.shape[-1] - size)

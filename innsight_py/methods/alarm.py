@@ -12,7 +12,8 @@ from innsight_py._checks import warn
 from innsight_py.functions.elementwise import all_finite, are_finite
 from innsight_py.layers import Layer
 from innsight_py.layers.arithmetic import Multiply
-from innsight_py.model.graph import Explained, Graph, Step, Trace
+from innsight_py.model.explained import Explained
+from innsight_py.model.graph import Graph, Step, Trace
 
 #: What contributions that are exact may miss of the terms that are explained.
 ROUNDING = {"float": 1e-4, "double": 1e-9}
@@ -55,11 +56,9 @@ def warn_of_new_nans(
     """
     attributions = [x for row in result if row is not None for x in row if x is not None]
     predicted = [x for x in predictions if x is not None]
-    what, found = "attributions", attributions
-    if are_finite(attributions):
-        if are_finite(predicted):
-            return
-        what, found = "predictions", predicted
+    if are_finite([*attributions, *predicted]):
+        return
+    what, found = ("predictions", predicted) if are_finite(attributions) else ("attributions", attributions)
     bad = torch.stack([~x.isfinite().flatten(1).all(1) for x in found]).any(0).cpu()
     if len(data) and len(data[0]) == len(bad):
         bad &= torch.stack([x.isfinite().flatten(1).all(1) for x in data]).all(0).cpu()
@@ -162,7 +161,8 @@ def magnitudes(model: Graph, what: Explained, node: int, trace: Trace, at_refere
 
 
 def _seed(model: Graph, what: Explained, node: int, trace: Trace) -> Tensor:
-    seed = torch.zeros((1, 1, *model.layer(what.node).output_dim), dtype=trace.values[what.node].dtype)
+    last = what.tail[-1] if what.tail else model.layer(what.node)
+    seed = torch.zeros((1, 1, *last.output_dim), dtype=trace.values[what.node].dtype)
     seed[..., node] = 1
     return seed.to(model.device)
 

@@ -307,7 +307,7 @@ class Asked(Explanation):
     @property
     def _embeds(self) -> bool:
         """Whether inputs go into embeddings."""
-        return looks_up(self._whole_model)
+        return looks_up(self._in_use or self._whole_model)
 
     @property
     def _holds_own(self) -> bool:

@@ -115,7 +115,7 @@ class InterpretingMethod(Asked):
     def _finish(self, walk: Walked) -> None:
         """Take over what a walk found; buffers ``(K, B, *dims)`` get shape and layout of results, ``(B, *dims, K)``."""
         first, buffers = self.channels_first, walk.buffers
-        if self._embeds and self.layer is None:
+        if self.layer is None and self._embeds:
             buffers = self._by_inputs(buffers)
 
         def arrange(x: Tensor | None) -> Tensor | None:

@@ -68,7 +68,8 @@ class GradientBased(InterpretingMethod):
                     if piece is None:
                         continue
                     if n == 1:
-                        walk.put(i, j, nodes, rows, piece, None if factors is None else factors[j])
+                        factor, own = None if factors is None else factors[j], j in walk.plan.own_pieces
+                        walk.put(i, j, nodes, rows, piece, factor, own)
                         continue
                     piece = piece if factors is None else piece * factors[j]
                     piece = piece.expand(piece.shape[0], shape[0] * shape[1], *piece.shape[2:])

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from innsight_py.model.graph import Explained, Graph
+from innsight_py.layers.affine import Linear
+from innsight_py.model.explained import Explained, Kept, find_kept
+from innsight_py.model.graph import Graph
 
 #: For how many choices a graph keeps its plans.
 MOST_KNOWN = 32
@@ -21,21 +23,29 @@ class Plan(NamedTuple):
         What is explained of each selected output layer.
     nodes : mapping of int to int
         How many nodes each of these output layers has.
+    kept : mapping of int to Kept
+        The activations that `ignore_last_act` cannot leave out, for each of these output layers that has one.
     ends : frozenset of str
         Names of the layers whose values are explained.
     trace_bytes, widest_bytes, weights_bytes : int
         What a row takes in a whole trace, and at the widest layer; what all weights take.
     steps : int
         The steps of the longest loop through time.
+    own_pieces, own_values : frozenset of int
+        Numbers of the inputs whose pieces, and of the output layers whose explained values, are memory that a product
+        has made and nobody else holds: they need no copy.
     """
 
     what: Mapping[int, Explained]
     nodes: Mapping[int, int]
+    kept: Mapping[int, Kept]
     ends: frozenset[str]
     trace_bytes: int
     widest_bytes: int
     weights_bytes: int
     steps: int
+    own_pieces: frozenset[int]
+    own_values: frozenset[int]
 
 
 #: The plans of each graph, by what they are asked for, as long as there is the graph.
@@ -63,11 +73,30 @@ def plan_of(graph: Graph, layers: Sequence[int], ignore_last_act: bool, itemsize
     plan = known.get(key)
     if plan is None:
         what, sizes = {i: graph.explained(i, ignore_last_act) for i in layers}, graph.sizes
+        kept = {i: find_kept(graph, it) for i, it in what.items()} if ignore_last_act else {}
         plan = Plan(
-            what, {i: graph.output_dims[i][0] for i in layers}, frozenset(it.node for it in what.values()),
+            what, {i: graph.output_dims[i][0] for i in layers}, {i: it for i, it in kept.items() if it is not None},
+            frozenset(it.node for it in what.values()),
             sizes.trace * itemsize, sizes.widest * itemsize, sizes.weights * itemsize, sizes.steps,
+            _own_pieces(graph), frozenset(i for i, it in what.items() if _owns_products(graph, it.node)),
         )  # fmt: skip
         if len(known) >= MOST_KNOWN:
             known.clear()
         known[key] = plan
     return plan
+
+
+def _own_pieces(graph: Graph) -> frozenset[int]:
+    """Find the inputs to which one layer alone hands something down, in memory of its own."""
+    takers = {name: [node.name for node in graph.nodes if name in node.inputs] for name in graph.inputs}
+    given = {node.name for node in graph.nodes}
+    return frozenset(
+        j
+        for j, name in enumerate(graph.inputs)
+        if name not in given and len(takers[name]) == 1 and _owns_products(graph, takers[name][0])
+    )
+
+
+def _owns_products(graph: Graph, name: str) -> bool:
+    layer = graph.layer(name)
+    return isinstance(layer, Linear) and layer.owns_products

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from innsight_py._checks import warn
+from innsight_py._errors import see
 from innsight_py.functions.layout import empty_like
 from innsight_py.inputs.selection import Selection
 from innsight_py.methods import sparing
@@ -19,7 +21,8 @@ from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.plan import plan_of
 from innsight_py.methods.sparing import Later, forgetting, keeping
 from innsight_py.model.explainable import DTYPES
-from innsight_py.model.graph import Explained, Graph, Step, Trace
+from innsight_py.model.explained import Explained, Kept
+from innsight_py.model.graph import Graph, Step, Trace
 from innsight_py.results.attributions import Buffers
 
 #: Bytes that one backward walk may hold at its widest layer, at least and at most: about what stays in a core's cache,
@@ -43,6 +46,8 @@ class Walk:
         model = method._model
         self._dtype, self._device = DTYPES[method.dtype], model.device
         self.go(model)
+        if self.plan.kept:
+            _warn_of_kept(method, self.plan.kept)
         outputs = range(len(self.selection.idx))
         self.buffers: Buffers = [[None] * len(model.inputs) if i in self.what else None for i in outputs]
         #: For each output layer the predictions, the explained values and the largest nodes, chunk by chunk.
@@ -107,9 +112,12 @@ class Walk:
         size = math.ceil(rows / pieces)
         return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
-    def blocks(self, n: int) -> Iterator[tuple[slice, slice]]:
+    def blocks(self, n: int) -> Iterable[tuple[slice, slice]]:
         """Cut rows times n points a row into blocks: several whole rows, or some points of one row."""
         together = self.points_together()
+        return [(slice(0, self.rows), slice(0, n))] if self.rows * n <= together else self._blocks(n, together)
+
+    def _blocks(self, n: int, together: int) -> Iterator[tuple[slice, slice]]:
         if together >= n:
             rows = min(together // n, self.rows)
             for start in range(0, self.rows, rows):
@@ -231,15 +239,18 @@ class Walk:
         seed = torch.from_numpy(ones)
         return seed if self._device.type == "cpu" else seed.to(self._device)
 
-    def put(self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None) -> None:
+    def put(
+        self, i: int, j: int, nodes: slice, rows: slice, piece: Tensor, factor: Tensor | None = None, own: bool = False
+    ) -> None:  # fmt: skip
         """Write a piece ``(K, rows or 1, *dims)`` of what output layer i gives to input j, where nothing else is added.
 
-        It is multiplied by `factor`, ``(rows, *dims)``, on the way.
+        It is multiplied by `factor`, ``(rows, *dims)``, on the way. `own` says that nobody else holds its memory.
         """
         row, shape = self.buffers[i], piece.shape
         is_all = shape[1] == self.rows == rows.stop - rows.start and shape[0] == self.selection.count(i)
         if row is not None and is_all and piece.is_contiguous() and (factor is None or factor.is_contiguous()):
-            row[j + self.column] = piece.clone() if factor is None else piece * factor  # memory of its own
+            # Memory of its own.
+            row[j + self.column] = piece * factor if factor is not None else piece if own else piece.clone()
             return
         buffer = self._buffer(i, j, piece)
         if factor is None:
@@ -269,21 +280,27 @@ class Walk:
     def observe(self, trace: Trace, rows: slice, value: Callable[[Explained], Tensor] | None = None) -> None:
         """Note predictions and explained values of some rows, which come in their order; find their targets."""
         for i, what in self.what.items():
-            outputs = trace.values[self.model.outputs[i]]
-            largest, target = outputs.argmax(1), self.selection.targets[i]
+            outputs, own = trace.values[self.model.outputs[i]], i in self.plan.own_values
+            target = self.selection.targets[i]
+            if outputs.shape[1] == 1:
+                largest = outputs.new_zeros(outputs.shape[0], dtype=torch.long)
+            else:
+                largest = outputs.argmax(1)
             preds, goals, all_largest = self._noted[i]
             all_largest.append(largest)
             if target is not None and target.nodes is None:
                 self._targets[i][rows] = largest
             preds.append(self._chosen(i, outputs, rows))
-            goals.append(self._chosen(i, trace.explained(what) if value is None else value(what), rows))
+            goals.append(self._chosen(i, trace.explained(what) if value is None else value(what), rows, own))
 
-    def _chosen(self, i: int, values: Tensor, rows: slice) -> Tensor:
-        """Take the explained nodes of values ``(rows, nodes)`` of output layer i."""
+    def _chosen(self, i: int, values: Tensor, rows: slice, own: bool = False) -> Tensor:
+        """Take the explained nodes of values ``(rows, nodes)`` of output layer i; `own`: nobody else keeps these."""
         if i in self._targets:
             return values.gather(1, self._targets[i][rows].unsqueeze(1))
         nodes = self.selection.idx[i] or ()
         if len(nodes) == values.shape[1] and (nodes == (0,) or nodes == tuple(range(len(nodes)))):
+            if own and values.is_contiguous():
+                return values
             return values.clone(memory_format=torch.contiguous_format)
         if nodes and nodes[-1] - nodes[0] == len(nodes) - 1 and all(map(int.__lt__, nodes, nodes[1:])):
             return values.narrow(1, nodes[0], len(nodes)).clone(memory_format=torch.contiguous_format)
@@ -311,12 +328,19 @@ class Walk:
         for i, (_, goals, _) in enumerate(self._noted):
             value = _joined(goals)
             if value is not None and minus is not None:
-                value = value - self._chosen(i, minus[i].expand(len(value), -1), slice(None))
+                other = self._chosen(i, minus[i].expand(len(value), -1), slice(None))
+                difference = value - other
+                if self.what[i].at_preactivation and self.model.layer(self.what[i].node).family == "softmax":
+                    # What a mask takes away, here and there, does not change.
+                    difference = difference.masked_fill(value.isneginf() & other.isneginf(), 0.0)
+                value = difference
             values.append(value)
         return values
 
     def targets(self) -> list[Tensor | None]:
         """Return the node of each row, ``(B,)`` for each output layer with a target."""
+        if not self._targets:
+            return [None] * len(self._noted)
         return [self._targets.get(i) for i in range(len(self._noted))]
 
     def largest(self) -> list[Tensor | None]:
@@ -350,6 +374,21 @@ class Walk:
                 part = trace.explained(what).sum(0)
                 sums[i] = sums[i] + part if i in sums else part
         return {i: total / rows for i, total in sums.items()}
+
+
+def _warn_of_kept(method: InterpretingMethod, kept: Mapping[int, Kept]) -> None:
+    """Say which outputs are explained with the activation that makes their probabilities."""
+    for i, (layer, after) in kept.items():
+        names = [f"'{it.name}'{f' at {it.place}' if it.place else ''}" for it in (layer, after)]
+        warn(
+            see(
+                "last-activation",
+                f"Argument 'ignore_last_act': {method.title} explains probabilities in '"
+                f"{method.described.outputs[i].key}', not scores. The {layer.activation.name} of the layer {names[0]} "
+                f"cannot be left out, since {after.r_class} {names[1]} comes after it. Pass ignore_last_act=False if "
+                "you want to explain the output itself, or convert a model that returns scores.",
+            )
+        )
 
 
 @functools.cache

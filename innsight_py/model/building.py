@@ -38,8 +38,8 @@ def converted(model: Any, given: Dims | None, dtype: torch.dtype, custom_backwar
     TypeError, ValueError
         If it cannot be converted; see `innsight_py.Converter`.
     """
-    key = known.question(model, (given, dtype, custom_backward)) if use.is_plain else None
-    found = known.find(model, key, dtype)
+    asked = known.question(model, (given, dtype, custom_backward)) if use.is_plain else None
+    found = known.find(model, asked, dtype)
     if found is not None:
         return Built(*found, Reading({}))
     said = warnings_said()
@@ -54,7 +54,7 @@ def converted(model: Any, given: Dims | None, dtype: torch.dtype, custom_backwar
         )
     built = compared(built, dtype)
     if warnings_said() == said:  # what warns, warns each time
-        known.remember(model, key, built.spec, built.model)
+        known.remember(model, asked, built.spec, built.model)
     return built
 
 

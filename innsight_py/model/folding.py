@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innsight_py.spec.layers import BatchNorm, Concatenate, LayerSpec
+from innsight_py.spec.base import LayerSpec
+from innsight_py.spec.layers import BatchNorm, Concatenate
 from innsight_py.spec.model import ModelSpec
 from innsight_py.spec.places import places_of
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 from innsight_py.functions.layout import lay_out
 from innsight_py.layers import Layer, Record
 from innsight_py.layers.cast import Detach
+from innsight_py.layers.recurrent import Recurrent
+from innsight_py.model.explained import Explained, find_explained
 from innsight_py.spec.places import Place
 
 #: One backward step of a rule at a layer. It takes (layer, tensor that came from above, name of the layer, what is
@@ -60,22 +61,6 @@ class _Visit(NamedTuple):
     ways: tuple[tuple[str, bool] | None, ...]
 
 
-@dataclass(frozen=True)
-class Explained:
-    """The quantity of an output layer that is explained.
-
-    Attributes
-    ----------
-    node : str
-        The layer whose value is explained: the output layer, or what stands before its trailing identities.
-    at_preactivation : bool
-        Whether it is the value before the layer's activation.
-    """
-
-    node: str
-    at_preactivation: bool
-
-
 class Sizes(NamedTuple):
     """Numbers of values: what one row takes in a whole trace, and at the widest layer alone; what all weights take.
 
@@ -101,7 +86,8 @@ class Trace:
     def explained(self, what: Explained) -> Tensor:
         """Value of an explained quantity, shape ``(B, nodes)``."""
         record = self.records[what.node]
-        return record.preactivation if what.at_preactivation else record.output
+        value = record.preactivation if what.at_preactivation else record.output
+        return what.moved(value) if what.tail else value
 
     def row(self, i: int) -> Trace:
         """Return the trace of the i-th row alone, with a batch axis of 1."""
@@ -151,6 +137,8 @@ class Graph(nn.Module):
         self.layers = nn.ModuleList(layers)
         #: For each input that is prepared the names of the layers that do so, see `innsight_py.spec.preparation`.
         self.preparation: dict[str, tuple[str, ...]] = {}
+        #: For each layer the names of the values that it takes.
+        self.sources = {node.name: node.inputs for node in self.nodes}
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
         # Torch's own ways to its modules take longer than a small layer does.
         own = [layer for layer in self.layers if isinstance(layer, Layer)]
@@ -161,6 +149,8 @@ class Graph(nn.Module):
         self.places: dict[str, Place] = {}
         self._leads = self._find_leads()
         self._steps = self._find_steps()
+        self._fed = self._find_fed()
+        self._done = self._find_done()
 
     # -- structure ----------------------------------------------------------------------------------------------
 
@@ -197,15 +187,8 @@ class Graph(nn.Module):
         return next((x for x in chain(self.buffers(), self.parameters()) if x.is_floating_point()), None)
 
     def explained(self, output: int, ignore_last_act: bool) -> Explained:
-        """Find what is explained of an output: its preactivation where it has one and that is asked for.
-
-        Identities at the end (dropout) are looked through. A layer that is neither Dense nor a convolution is
-        explained at its value.
-        """
-        name = self.outputs[output]
-        while self.layer(name).is_identity and self.nodes[self._by_name[name]].inputs[0] in self._by_name:
-            name = self.nodes[self._by_name[name]].inputs[0]
-        return Explained(name, ignore_last_act and self.layer(name).has_preactivation)
+        """Find what is explained of an output: its score where it has one and that is asked for."""
+        return find_explained(self, self.outputs[output], ignore_last_act)
 
     @property
     def takes_as_given(self) -> bool:
@@ -255,6 +238,26 @@ class Graph(nn.Module):
             if not leads.isdisjoint(node.inputs):
                 leads.add(node.name)
         return frozenset(leads)
+
+    def _find_fed(self) -> dict[str, tuple[Recurrent, Layer, str]]:
+        """Find the recurrent layers that may run together with the layer before them, this one, and what it takes."""
+        found: dict[str, tuple[Recurrent, Layer, str]] = {}
+        for node in self.nodes:
+            layer, before = self._layer_of[node.name], self._by_name.get(node.inputs[0])
+            if isinstance(layer, Recurrent) and before is not None and layer.is_fed_by(self.layer(node.inputs[0])):
+                found[node.name] = layer, self.layer(node.inputs[0]), self.nodes[before].inputs[0]
+        return found
+
+    def _find_done(self) -> list[list[str]]:
+        """Find for each layer the values of layers that a pass takes for the last time there."""
+        last = dict(self._last_use)
+        for name, (_, _, before) in self._fed.items():
+            last[before] = max(last[before], self._by_name[name])
+        done: list[list[str]] = [[] for _ in self.nodes]
+        for name, i in last.items():
+            if name in self._by_name and name not in self.inputs and i < len(done):
+                done[i].append(name)
+        return done
 
     def _find_steps(self) -> list[_Visit]:
         """Find out what both walks ask at every layer."""
@@ -323,6 +326,9 @@ class Graph(nn.Module):
         for i, (name, sources, layer, is_image, _, _) in enumerate(self._steps):
             if given is not None and isinstance(layer, Detach):
                 record = layer.record(given.values[name].expand(len(inputs[0]), *layer.output_dim))
+            elif name in self._fed:
+                recurrent, dense, before = self._fed[name]
+                record = recurrent.record_behind(dense, values[before], *[values[source] for source in sources])
             elif len(sources) == 1:
                 record = layer.record(values[sources[0]])
             else:
@@ -331,9 +337,8 @@ class Graph(nn.Module):
             values[name] = lay_out(record.output) if is_image else record.output
             if seen is not None:
                 seen(name, layer, record)
-                for source in sources:
-                    if self._last_use[source] == i and source in self._by_name and source not in self.inputs:
-                        values.pop(source, None)
+                for source in self._done[i]:
+                    values.pop(source, None)
         return Trace(records, values)
 
     # -- preparation --------------------------------------------------------------------------------------------
@@ -398,7 +403,7 @@ class Graph(nn.Module):
         list of Tensor or None
             For each input ``(K, B or 1, *dims)``; None where no path leads there.
         """
-        arrived: dict[str, Tensor] = {what.node: seed}
+        arrived: dict[str, Tensor] = {what.node: what.moved_back(seed) if what.tail else seed}
         reached: dict[str, Tensor] = {}  # inputs that are the value of a layer as well
         for i in range(self._by_name[what.node], -1, -1):
             name, _, layer, _, is_input, ways = self._steps[i]

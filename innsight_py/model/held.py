@@ -11,7 +11,7 @@ from torch import Tensor
 
 from innsight_py.functions.layout import lay_out
 from innsight_py.layers import Layer
-from innsight_py.spec.layers import LayerSpec
+from innsight_py.spec.base import LayerSpec
 
 M = TypeVar("M")
 

@@ -15,7 +15,7 @@ from innsight_py._checks import warn
 from innsight_py._errors import see
 from innsight_py.inputs.described import Described
 from innsight_py.spec import ModelSpec
-from innsight_py.spec.layers import LayerSpec
+from innsight_py.spec.base import LayerSpec
 
 
 def rows_of_other_lengths(data: Any, described: Described) -> list[Tensor] | None:

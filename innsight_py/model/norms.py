@@ -23,7 +23,8 @@ from torch import Tensor
 
 from innsight_py.model.converted import ConvertedModel
 from innsight_py.spec import ModelSpec
-from innsight_py.spec.layers import LAYER_SPECS, LayerSpec
+from innsight_py.spec.base import LayerSpec
+from innsight_py.spec.layers import LAYER_SPECS
 
 _EXPONENTS = {0.5: ("sqrt",), -0.5: ("sqrt", "reciprocal"), -1.0: ("reciprocal",)}
 

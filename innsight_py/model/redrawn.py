@@ -16,7 +16,7 @@ from innsight_py.model.converted import ConvertedModel
 from innsight_py.model.converter import Converter
 from innsight_py.model.explainable import DTYPES
 from innsight_py.model.variants import Variants
-from innsight_py.spec.layers import LayerSpec
+from innsight_py.spec.base import LayerSpec
 
 #: The parameters that are drawn anew.
 PARAMETERS = ("weight", "bias")

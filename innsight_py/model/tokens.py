@@ -48,7 +48,8 @@ def looked_up(graph: Graph) -> list[Looked]:
 
 def looks_up(graph: Graph) -> bool:
     """Tell whether there are any of these."""
-    return bool(_known(graph))
+    known = graph.__dict__.get("_looked_up")
+    return bool(_known(graph) if known is None else known)
 
 
 def _known(graph: Graph) -> Sequence[Looked]:
@@ -207,7 +208,7 @@ def at_vectors(graph: Graph, neuron: Neuron | None = None) -> Section | None:
 
     None for a graph without embeddings. Inputs that go elsewhere as well stay.
     """
-    found = looked_up(graph)
+    found = _known(graph)
     if not found:
         return None
     sections = graph.__dict__.setdefault("_at_vectors", {})

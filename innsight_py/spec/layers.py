@@ -8,325 +8,40 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import AliasChoices, BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from innsight_py._checks import Count, Flag, NotNegative, Number, read_whole_number
-from innsight_py._text import printable
 from innsight_py.functions.activations import check_activation
+from innsight_py.spec.base import ActivationName, Foldable, LayerSpec, Preparing, Vector
 from innsight_py.spec.fields import (
-    in_order,
-    read_activation_name,
     read_any_array,
     read_any_sides,
     read_arguments,
     read_array,
     read_axes,
     read_axis,
-    read_dims,
     read_dtype,
     read_maybe_infinite,
-    read_names,
     read_numbers,
     read_operator,
     read_options,
-    read_per_axis,
     read_shapes,
-    read_sides,
     read_whole_numbers,
+)
+from innsight_py.spec.linear import Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Conv3D, Conv3DTranspose, Dense
+from innsight_py.spec.pooling import (
+    AdaptivePooling,
+    AveragePooling1D,
+    AveragePooling2D,
+    AveragePooling3D,
+    GlobalPooling,
+    MaxPooling1D,
+    MaxPooling2D,
+    MaxPooling3D,
 )
 
 
-class SpecError(ValueError):
-    """A model spec that cannot be read; the message names the layer, the key, what was found and expected."""
-
-
-Vector = Annotated[torch.Tensor, read_array(1, "(features)")]
-Dims = Annotated[Any, BeforeValidator(read_dims)]
-ActivationName = Annotated[str, PlainValidator(read_activation_name)]
-
-
-class LayerSpec(BaseModel):
-    """Keys that every layer has."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        arbitrary_types_allowed=True,
-        validate_by_name=True,
-        defer_build=True,  # most models use few of the types
-    )
-    #: How many inputs the layer takes; None: one or more.
-    arity: ClassVar[int | None] = 1
-
-    type: str
-    name: str
-    inputs: Annotated[tuple[str, ...], BeforeValidator(read_names)]
-    dim_in: Dims | None = None
-    dim_out: Dims | None = None
-    place: str | None = None  # where in the user's model the layer comes from, in words
-    origin: str | None = None  # the same as a path: modules of the user's model, and the operator in the last of them
-
-    @property
-    def where(self) -> str:
-        """How messages call this layer."""
-        return printable(f"Layer '{self.name}' ({self.type}{f' at {self.place}' if self.place else ''})")
-
-    @classmethod
-    def keys(cls) -> list[str]:
-        """Names of all keys that this type takes."""
-        return list(cls.model_fields)
-
-    def given(self) -> dict[str, Any]:
-        """Return the layer as a dict; keys at their default are left out."""
-        values: dict[str, Any] = {"type": self.type, "name": self.name, "inputs": list(self.inputs)}
-        for key, field in type(self).model_fields.items():
-            value = getattr(self, key)
-            default = field.get_default(call_default_factory=True, validated_data={})
-            if key in values or (not isinstance(value, torch.Tensor) and value == default):
-                continue
-            values[key] = in_order(value) if isinstance(value, torch.Tensor) else value
-        return values
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the layer as a plain dict with numpy arrays; keys at their default are left out."""
-        return {key: _plain(value) for key, value in self.given().items()}
-
-
-class _Foldable(LayerSpec):
-    """Layers that work on rows: `folded` axes behind the batch count as more rows, as in ``x.view(B * T, ...)``."""
-
-    folded: Annotated[int, PlainValidator(read_whole_number)] = 0
-
-    @field_validator("folded")
-    @classmethod
-    def _not_negative(cls, value: int) -> int:
-        if value < 0:
-            raise ValueError("expected 0 or more axes")
-        return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, torch.Tensor):
-        return value.cpu().numpy().copy()
-    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
-
-
-class _WithActivation(LayerSpec):
-    bias: Vector | None = None
-    activation_name: ActivationName = "linear"
-    activation_params: dict[str, Any] = Field(default_factory=dict)
-    activation_origin: str | None = None  # what `origin` would be if the activation were a layer
-
-    @model_validator(mode="after")
-    def _consistent(self) -> _WithActivation:
-        check_activation(self.activation_name, self.activation_params)
-        if self.bias is not None and len(self.bias) != self.outputs:
-            raise ValueError(f"key 'bias': expected {self.outputs} numbers, one an output, got {len(self.bias)}.")
-        return self
-
-    @property
-    def outputs(self) -> int:
-        """Number of output nodes or channels, which the bias must have."""
-        return int(self.weight.shape[0])  # type: ignore[attr-defined]
-
-
-class Dense(_WithActivation):
-    """A fully connected layer along the last axis: ``activation(x W' + b)``."""
-
-    type: Literal["Dense"]
-    weight: Annotated[torch.Tensor, read_array(2, "(out, in)")]
-
-
-_STRIDE = AliasChoices("stride", "strides")
-_STRIDES = AliasChoices("strides", "stride")
-_DILATION = AliasChoices("dilation", "dilation_rate")
-
-
-class _Convolution(_WithActivation, _Foldable):
-    """Strides and dilations go from the first spatial axis to the last, padding from the last to the first."""
-
-    groups: Count = 1
-
-
-class _TransposedConvolution(_WithActivation, _Foldable):
-    groups: Count = 1
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight.shape[1]) * self.groups  # type: ignore[attr-defined]
-
-
-class Conv1D(_Convolution):
-    """A convolution of signals."""
-
-    type: Literal["Conv1D"]
-    weight: Annotated[torch.Tensor, read_array(3, "(out channels, in channels / groups, length)")]
-    stride: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], read_sides(1)] = (0, 0)
-    dilation: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_DILATION)
-
-
-class Conv2D(_Convolution):
-    """A convolution of images."""
-
-    type: Literal["Conv2D"]
-    weight: Annotated[torch.Tensor, read_array(4, "(out channels, in channels / groups, height, width)")]
-    stride: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], read_sides(2)] = (0, 0, 0, 0)
-    dilation: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
-
-
-class Conv3D(_Convolution):
-    """A convolution of volumes."""
-
-    type: Literal["Conv3D"]
-    weight: Annotated[torch.Tensor, read_array(5, "(out channels, in channels / groups, depth, height, width)")]
-    stride: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], read_sides(3)] = (0, 0, 0, 0, 0, 0)
-    dilation: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
-
-
-class Conv1DTranspose(_TransposedConvolution):
-    """A transposed convolution of signals; `padding` is cut off on both sides, `output_padding` added at the end."""
-
-    type: Literal["Conv1DTranspose"]
-    weight: Annotated[torch.Tensor, read_array(3, "(in channels, out channels / groups, length)")]
-    stride: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
-    output_padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
-    dilation: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_DILATION)
-
-
-class Conv2DTranspose(_TransposedConvolution):
-    """A transposed convolution of images; `padding` is cut off on both sides, `output_padding` added at the end."""
-
-    type: Literal["Conv2DTranspose"]
-    weight: Annotated[torch.Tensor, read_array(4, "(in channels, out channels / groups, height, width)")]
-    stride: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
-    output_padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
-    dilation: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
-
-
-class Conv3DTranspose(_TransposedConvolution):
-    """A transposed convolution of volumes; `padding` is cut off on both sides, `output_padding` added at the end."""
-
-    type: Literal["Conv3DTranspose"]
-    weight: Annotated[torch.Tensor, read_array(5, "(in channels, out channels / groups, depth, height, width)")]
-    stride: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_STRIDE)
-    padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
-    output_padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
-    dilation: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
-
-
-class MaxPooling1D(_Foldable):
-    """The maximum over windows of signals; padding counts as minus infinity."""
-
-    type: Literal["MaxPooling1D"]
-    kernel_size: Annotated[tuple[int, ...], read_per_axis(1)]
-    strides: Annotated[tuple[int, ...] | None, read_per_axis(1)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
-    dilation: Annotated[tuple[int, ...], read_per_axis(1)] = Field((1,), validation_alias=_DILATION)
-    ceil_mode: Flag = False
-
-
-class AveragePooling1D(_Foldable):
-    """The mean over windows of signals."""
-
-    type: Literal["AveragePooling1D"]
-    kernel_size: Annotated[tuple[int, ...], read_per_axis(1)]
-    strides: Annotated[tuple[int, ...] | None, read_per_axis(1)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], read_per_axis(1, 0)] = (0,)
-    ceil_mode: Flag = False
-    count_include_pad: Flag = True
-
-
-class MaxPooling2D(_Foldable):
-    """The maximum over windows of images; padding counts as minus infinity."""
-
-    type: Literal["MaxPooling2D"]
-    kernel_size: Annotated[tuple[int, ...], read_per_axis(2)]
-    strides: Annotated[tuple[int, ...] | None, read_per_axis(2)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
-    dilation: Annotated[tuple[int, ...], read_per_axis(2)] = Field((1, 1), validation_alias=_DILATION)
-    ceil_mode: Flag = False
-
-
-class AveragePooling2D(_Foldable):
-    """The mean over windows of images."""
-
-    type: Literal["AveragePooling2D"]
-    kernel_size: Annotated[tuple[int, ...], read_per_axis(2)]
-    strides: Annotated[tuple[int, ...] | None, read_per_axis(2)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], read_per_axis(2, 0)] = (0, 0)
-    ceil_mode: Flag = False
-    count_include_pad: Flag = True
-
-
-class MaxPooling3D(_Foldable):
-    """The maximum over windows of volumes; padding counts as minus infinity."""
-
-    type: Literal["MaxPooling3D"]
-    kernel_size: Annotated[tuple[int, ...], read_per_axis(3)]
-    strides: Annotated[tuple[int, ...] | None, read_per_axis(3)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
-    dilation: Annotated[tuple[int, ...], read_per_axis(3)] = Field((1, 1, 1), validation_alias=_DILATION)
-    ceil_mode: Flag = False
-
-
-class AveragePooling3D(_Foldable):
-    """The mean over windows of volumes."""
-
-    type: Literal["AveragePooling3D"]
-    kernel_size: Annotated[tuple[int, ...], read_per_axis(3)]
-    strides: Annotated[tuple[int, ...] | None, read_per_axis(3)] = Field(None, validation_alias=_STRIDES)
-    padding: Annotated[tuple[int, ...], read_per_axis(3, 0)] = (0, 0, 0)
-    ceil_mode: Flag = False
-    count_include_pad: Flag = True
-
-
-class AdaptivePooling(_Foldable):
-    """The mean or maximum over as many windows as the output is to have positions."""
-
-    type: Literal["AdaptivePooling"]
-    method: Literal["average", "max"]
-    output_size: Annotated[tuple[int, ...], BeforeValidator(lambda value: read_whole_numbers(value, 1))]
-
-
-class GlobalPooling(_Foldable):
-    """The mean or maximum of each channel over all positions.
-
-    With `winner_always` the maximum takes all even where a method is told that it is not to, as in R.
-    """
-
-    type: Literal["GlobalPooling"]
-    method: Literal["average", "max"]
-    keepdims: Flag = False
-    winner_always: Flag = False
-
-
-class _Preparing(LayerSpec):
-    """A layer that maps every feature by itself, and may be marked as one that prepares the data.
-
-    Methods that multiply by the input then take the features as they come out of it; see `innsight_py.spec`.
-    """
-
-    preprocessing: Flag = False
-
-
-class BatchNorm(_Foldable, _Preparing):
+class BatchNorm(Foldable, Preparing):
     """Batch normalisation as at prediction time, along the channel axis."""
 
     type: Literal["BatchNorm"]
@@ -349,7 +64,7 @@ class BatchNorm(_Foldable, _Preparing):
         return self
 
 
-class Padding(_Foldable):
+class Padding(Foldable):
     """Padding of the last one or two axes in torch's order: (left, right[, top, bottom])."""
 
     type: Literal["Padding"]
@@ -443,7 +158,7 @@ class Flatten(LayerSpec):
     order: Literal["channels_first", "channels_last"] = "channels_first"
 
 
-class Activation(_Preparing):
+class Activation(Preparing):
     """An activation on its own."""
 
     type: Literal["Activation"]
@@ -458,7 +173,7 @@ class Activation(_Preparing):
         return self
 
 
-class Scale(_Preparing):
+class Scale(Preparing):
     """``factor * x + shift`` with constants that broadcast against an instance."""
 
     type: Literal["Scale"]
@@ -596,7 +311,7 @@ class Take(LayerSpec):
     indices: Annotated[tuple[int, ...], BeforeValidator(lambda value: read_whole_numbers(value, 0))]
 
 
-class Resize(_Foldable):
+class Resize(Foldable):
     """Another number of positions, by copies of the nearest or by interpolation, as ``torch.nn.functional``."""
 
     type: Literal["Resize"]
@@ -643,7 +358,7 @@ class Detach(LayerSpec):
     fixed: Flag = False
 
 
-class Skipping(_Preparing):
+class Skipping(Preparing):
     """The identity (dropout at prediction time, for example)."""
 
     type: Literal["Skipping"]

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from innsight_py._checks import describe, is_whole, suggestion, warn
 from innsight_py._errors import see
 from innsight_py._text import few
+from innsight_py.spec.base import LayerSpec, SpecError
 from innsight_py.spec.keys import default_keys, shortened
-from innsight_py.spec.layers import LAYER_SPECS, LayerSpec, SpecError
+from innsight_py.spec.layers import LAYER_SPECS
 from innsight_py.spec.places import Place, layer_names_as_dict, read_layer_names
 from innsight_py.spec.ports import Kind, kind_of
 from innsight_py.spec.preparation import Step, misplaced, preparation

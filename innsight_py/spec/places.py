@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from innsight_py._checks import describe
-from innsight_py.spec.layers import LayerSpec, SpecError
+from innsight_py.spec.base import LayerSpec, SpecError
 
 
 class Place(NamedTuple):

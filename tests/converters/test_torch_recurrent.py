@@ -351,7 +351,7 @@ def test_no_layers_for_more_steps():
 FORWARD = {"LSTM": 7, "GRU": 6}
 BACK = {"gradient": {"LSTM": 5, "GRU": 3}, "deeplift": {"LSTM": 5, "GRU": 3}, "lrp": {"LSTM": 6, "GRU": 4}}
 #: What a whole call takes besides, at most, for the two directions together.
-ONCE = {"gradient": {"LSTM": 300, "GRU": 260}, "deeplift": {"LSTM": 490, "GRU": 420}, "lrp": {"LSTM": 460, "GRU": 460}}
+ONCE = {"gradient": {"LSTM": 330, "GRU": 270}, "deeplift": {"LSTM": 510, "GRU": 420}, "lrp": {"LSTM": 470, "GRU": 450}}
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])

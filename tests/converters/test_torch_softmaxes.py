@@ -36,6 +36,48 @@ def changed_in_place(z):
     return e / total + z
 
 
+def in_place(z):
+    e = (z - z.amax(1, keepdim=True)).exp()
+    e /= e.sum(-1, keepdim=True)
+    return e
+
+
+def all_in_place(z):
+    z = z - z.amax(1, keepdim=True)
+    z.exp_()
+    return z.div_(z.sum(1, keepdim=True))
+
+
+def logits_in_place(z):
+    z.exp_()
+    z.mul_(z.sum(1, keepdim=True).reciprocal_())
+    return z
+
+
+def logarithm_in_place(z):
+    z = z * 1
+    return z.sub_(z.exp().sum(1, keepdim=True).log_())
+
+
+def seen_later(z):
+    e = z.exp()
+    e.div_(e.sum(1, keepdim=True))
+    return e + z.mul_(2.0)
+
+
+def seen_through_a_view(z):
+    e = z.exp()
+    rows = e.view(-1, 2, 2)
+    e.div_(e.sum(1, keepdim=True))
+    return rows.flatten(1) * 3 + e
+
+
+def whole_changed_on_the_way(z):
+    e = z.exp()
+    z.mul_(2.0)
+    return e / e.sum(1, keepdim=True) + z
+
+
 SOFTMAX = {
     "twice": lambda z: z.exp() / z.exp().sum(1, keepdim=True),
     "once": lambda z: over_sum(torch.exp(z), -1),
@@ -43,10 +85,20 @@ SOFTMAX = {
     "less the largest": lambda z: over_sum(torch.exp(z - z.amax(1, keepdim=True))),
     "less the largest, detached": lambda z: over_sum(torch.exp(z - z.max(1, keepdim=True).values.detach())),
     "less the largest of all": lambda z: over_sum(torch.exp(z - z.max())),
+    "in place": in_place,
+    "all in place": all_in_place,
+    "the logits in place": logits_in_place,
+    "axis put back by a view": lambda z: z.exp() / z.exp().sum(1).view(-1, 1),
+    "times the inverse": lambda z: z.exp() * z.exp().sum(1, keepdim=True).reciprocal(),
+    "inverse times it": lambda z: z.exp().sum(1, keepdim=True).reciprocal() * z.exp(),
+    "exponential of a logarithm": lambda z: z.log_softmax(1).exp(),
+    "exponential of a logarithm, in place": lambda z: nn.LogSoftmax(-1)(z).exp_(),
+    "exponential of the rest": lambda z: torch.exp(z - z.logsumexp(1, keepdim=True)),
 }
 LOGARITHM = {
     "logsumexp": lambda z: z - z.logsumexp(1, keepdim=True),
     "logarithm of a sum": lambda z: z - z.exp().sum(1, keepdim=True).log(),
+    "in place": logarithm_in_place,
     "less the largest": lambda z: (lambda s: s - s.exp().sum(1, keepdim=True).log())(z - z.amax(1, keepdim=True)),
 }
 OTHERS = {
@@ -54,6 +106,7 @@ OTHERS = {
     "a little more": lambda z: z.exp() / (z.exp().sum(1, keepdim=True) + 0.01),
     "sum of some": lambda z: z.exp() / z.exp()[:, :2].sum(1, keepdim=True),
     "changed in place": changed_in_place,
+    "whole changed on the way": whole_changed_on_the_way,
     "less a multiple": lambda z: z - 2 * z.exp().sum(1, keepdim=True).log(),
 }
 
@@ -72,6 +125,14 @@ def test_written_out(function, called, ends):
     found, expected = (Converter(Around(f, ends), input_dim=6) for f in (function, called))
     for method in (run_grad, run_deeplift, lambda c, x: run_lrp(c, x, rule_name="attnlrp")):
         np.testing.assert_array_equal(method(found, X).get_result(), method(expected, X).get_result())
+
+
+@pytest.mark.parametrize("function", [seen_later, seen_through_a_view], ids=["the logits", "a view"])
+def test_changes_that_others_see(function):
+    """What is seen elsewhere has the value that it has in the original."""
+    expected = Around(function, ends=True)(X.clone()).detach()
+    found = run_grad(Converter(Around(function, ends=True), input_dim=6), X, ignore_last_act=False)
+    np.testing.assert_allclose(found.preds[0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("function", OTHERS.values(), ids=OTHERS)

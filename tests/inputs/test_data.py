@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from innsight_py import Converter, Gradient
-from innsight_py.inputs.data import read_data
+from innsight_py.inputs.data import read_data, read_references
 
 X = np.array([[1.0, -2.0, 0.5], [3.0, 0.0, -4.0]])
 WHOLE = np.array([[1, 2, 3], [0, 4, 1]])
@@ -364,3 +364,61 @@ def test_a_gradient_of_the_users_tensor_is_neither_used_nor_left():
     found = Gradient(converter, x, times_input=True)
     assert x.grad is None
     assert not found.result[0][0].requires_grad
+
+
+# -- ways on -----------------------------------------------------------------------------------------------------------
+
+OBJECTS = {
+    "array": X.astype(object),
+    "array of texts": X.astype(str),
+    "array of numbers of every kind": np.array([[np.float32(1), 2, True]], dtype=object),
+    "array with a gap": np.array([[1.0, None, 3.0]], dtype=object),
+    "frame": pd.DataFrame(X.astype(object), columns=list("abc")),
+    "frame with one column": pd.DataFrame({"a": [1.0], "b": pd.Series(["2.5"]), "c": [3]}),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_numbers_as_objects_are_refused_with_the_way_on(kind):
+    with pytest.raises(TypeError, match=r"expected numbers.*Make numbers of what it holds: x\.astype\(float\)\."):
+        read(OBJECTS[kind])
+    assert read(OBJECTS[kind].astype(float))[0].shape == (len(OBJECTS[kind]), 3)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([["a", "b", "c"]]),
+        np.array([[1.0, {}, 3.0]], dtype=object),
+        np.ones((1, 3), complex),
+        np.zeros((1, 3), "M8[s]"),
+        pd.DataFrame({"a": [1.0], "b": ["red"], "c": [3]}),
+    ],
+)
+def test_no_numbers_are_not_said_to_be_some(value):
+    with pytest.raises(TypeError, match="expected numbers") as error:
+        read(value)
+    assert "astype" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("dim", "shape", "whole", "channels_first"),
+    [
+        ((1,), (4, 3), (4, 3, 1), True),
+        ((1, 5), (4, 3, 5), (4, 3, 1, 5), True),
+        ((1, 5), (4, 3, 5), (4, 3, 5, 1), False),
+        ((2, 1, 6), (4, 3, 2, 6), (4, 3, 2, 1, 6), True),
+    ],
+)
+def test_references_of_each_row_that_lack_an_axis(dim, shape, whole, channels_first):
+    def references(values):
+        return read_references(values, [dim], channels_first, torch.float64, "data_ref", rows=4)
+
+    values = np.arange(np.prod(shape, dtype=float)).reshape(shape)
+    for given in (values, torch.tensor(values)):
+        with pytest.raises(ValueError, match=rf"3 references for each row: x\.reshape\({', '.join(map(str, whole))}\)"):
+            references(given)
+    np.testing.assert_array_equal(references(values.reshape(whole))[0], values.reshape(whole))
+    with pytest.raises(ValueError, match="expected the shape") as error:
+        references(values[:3])  # for other rows
+    assert "reshape" not in str(error.value)

@@ -265,14 +265,13 @@ def of_lrp(rule: str):
 
 #: How many operations a call may take on a perceptron of three layers: around the products, not for each row or node.
 BUDGETS = {
-    "gradient": (run_grad, 36),
+    "gradient": (run_grad, 35),
     "deeplift": (run_deeplift, 66 if torch.__version__ >= (2, 13) else 68),
-    "simple": (of_lrp("simple"), 65),
-    "alpha_beta": (of_lrp("alpha_beta"), 144),
+    "simple": (of_lrp("simple"), 64),
+    "alpha_beta": (of_lrp("alpha_beta"), 125),
 }
-#: How many more may look at the sums of many rows, which of few are looked at one by one; and at zeros, where a layer
-#: divides by sums that may be such.
-MORE = {"deeplift": 16, "alpha_beta": 18}
+#: How many more may look at the sums of many rows, which of few are looked at one by one.
+MORE = {"deeplift": 16}
 
 
 @pytest.mark.parametrize("name", BUDGETS)
@@ -290,8 +289,8 @@ def test_operations(name):
         with Operations() as operations:
             run(converter, x, output_idx=list(range(nodes)), verbose=False)
         counts.append(len(operations.names))
-    assert len(set(counts[: 2 if name == "alpha_beta" else 3])) == 1
-    assert counts[0] <= budget
+    assert counts[1] == counts[2]
+    assert counts[1] <= counts[0] <= min(counts[1] + 1, budget)  # some of the nodes are taken out of what is explained
     assert max(counts) <= budget + MORE.get(name, 0)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 TESTS = Path(__file__).parents[1]
+RNG = np.random.default_rng(1)
 FILES = {path.relative_to(TESTS).as_posix(): ast.parse(path.read_text()) for path in sorted(TESTS.rglob("*.py"))}
 #: What a call is named that fails where something is wrong, besides functions of the tests that contain one.
 CHECKS = ("assert", "raises", "warns", "fail")
@@ -89,3 +94,17 @@ def test_no_two_modules_have_one_name():
     """All folders are on the path, so that one of them would hide the other."""
     names = [Path(file).name for file in FILES]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("time", range(3))
+def test_draws_depend_on_the_name_of_a_test_alone(time, request):
+    """Workers steal tests from each other, so a test cannot know what ran before it."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    assert RNG.random() == np.random.default_rng(seed).random()
+    assert torch.rand(()) == torch.rand((), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("data", [gzip.compress(b"now"), b"\x00"])
+def test_bytes_are_named_by_their_number(data, request):
+    """A packed file holds the time, and two workers that collect in other seconds must see the same tests."""
+    assert request.node.callspec.id == f"{len(data)} bytes"
