@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -122,6 +123,10 @@ class Activation(Layer):
             self._slope(at, ref)
         return early
 
+    def deeplift_kept(self, rule: DeepLiftRule) -> int:
+        values = 0 if self.activation.is_linear else 2 if self.activation.name == "softmax" else 1
+        return values * math.prod(self.output_dim)
+
     def _slope(self, at: Record, ref: Record) -> Tensor:
         return at.once_with(ref, "slope", lambda: self._slope_between(at, ref))
 
@@ -167,8 +172,10 @@ def taylor_terms(layer: Layer, r: Tensor, at: Record) -> Tensor:
 
 def through_softmax(m: Tensor, weight: Tensor, slopes: Tensor | None, axis: int) -> Tensor:
     """Take DeepLift's multiplier through a softmax, or a log-softmax without `slopes`: see `softmax_slopes`."""
-    m = m if slopes is None else m * slopes
-    return m - weight * m.sum(axis, keepdim=True)
+    if slopes is None:
+        return m - weight * m.sum(axis, keepdim=True)
+    m = m * slopes
+    return m.sub_(weight * m.sum(axis, keepdim=True))
 
 
 def softmax_slopes(z: Tensor, z_ref: Tensor, axis: int, log: bool) -> tuple[Tensor, Tensor | None]:
@@ -188,7 +195,8 @@ def softmax_slopes(z: Tensor, z_ref: Tensor, axis: int, log: bool) -> tuple[Tens
     top, top_ref = z.amax(axis, keepdim=True), z_ref.amax(axis, keepdim=True)
     below, below_ref = z - top, z_ref - top_ref
     # How far L moves, and how far each logit is below L: differences, so that nothing depends on how large logits are.
-    rest, rest_ref = below.logsumexp(axis, keepdim=True), below_ref.logsumexp(axis, keepdim=True)
+    # The largest is 0, which saves what torch's own logsumexp takes to find it.
+    rest, rest_ref = (x.exp().sum(axis, keepdim=True).log_() for x in (below, below_ref))
     moved = (top - top_ref) + (rest - rest_ref)
     below, below_ref = below.sub_(rest), below_ref.sub_(rest_ref)
     reach = torch.maximum(below + moved.clamp(max=0), below_ref - moved.clamp(min=0))

@@ -19,6 +19,9 @@ from innsight_py.layers.base import Carrying, Layer, Named
 from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs, Record
 from innsight_py.layers.structure import not_the_batch
 
+#: Under these keys a record keeps the means of two factors.
+MEANS = ("left mean", "right mean")
+
 
 class _Stacked(Averaging):
     """The sum over the first axis behind the batch: a sum of several values, of one shape and side by side."""
@@ -140,8 +143,12 @@ class Product(Layer):
 
     def pullback(self, g: Tensor, at: Record | None) -> list[Tensor | None]:
         assert at is not None
-        left, right = at.inputs
-        return [self.pull_left(g, right), self.pull_right(g, left)]
+        return self._pull_both(g, *at.inputs)
+
+    def _pull_both(self, g: Tensor, left: Tensor, right: Tensor) -> list[Tensor | None]:
+        # What comes to the left factor, which may be as large as scores of attention, has to wait for nothing.
+        to_right = self.pull_right(g, left)
+        return [self.pull_left(g, right), to_right]
 
     @property
     def gradient_needs(self) -> Needs:
@@ -163,18 +170,20 @@ class Product(Layer):
     def deeplift(
         self, m: Tensor, at: Record, ref: Record, rule: DeepLiftRule, *, skip_activation: bool = False
     ) -> list[Tensor | None]:
-        left, right = self._means(at, ref)
-        return [self.pull_left(m, right), self.pull_right(m, left)]
+        return self._pull_both(m, self.mean(at, ref, 0), self.mean(at, ref, 1))
 
     def deeplift_early(self, at: Record, ref: Record, rule: DeepLiftRule) -> bool:
-        self._means(at, ref)
+        for factor in (0, 1):
+            self.mean(at, ref, factor)
         return True
 
+    def deeplift_kept(self, rule: DeepLiftRule) -> int:
+        return sum(math.prod(dim) for dim in self.input_dims)
+
     @staticmethod
-    def _means(at: Record, ref: Record) -> list[Tensor]:
-        return at.once_with(
-            ref, "means", lambda: [(x + x_ref).mul_(0.5) for x, x_ref in zip(at.inputs, ref.inputs, strict=True)]
-        )
+    def mean(at: Record, ref: Record, factor: int) -> Tensor:
+        """Return the mean of a factor of rows and of references, computed once."""
+        return at.once_with(ref, MEANS[factor], lambda: (at.inputs[factor] + ref.inputs[factor]).mul_(0.5))
 
 
 class Multiply(Product):

@@ -181,6 +181,10 @@ class Layer(nn.Module):
         """Compute all that `deeplift` needs of two records, so that both can be released; False where it needs more."""
         return False
 
+    def deeplift_kept(self, rule: DeepLiftRule) -> int:
+        """How many numbers `deeplift_early` keeps of one row."""
+        return 0
+
     def lrp(self, r: Tensor, at: Record, rule: Rule, *, is_output: bool = False) -> list[Tensor | None]:
         """Distribute the relevance of the output over the inputs. The activation passes relevance unchanged.
 

@@ -261,6 +261,9 @@ class Standardize(Layer):
         self._terms_between(at, ref)
         return True
 
+    def deeplift_kept(self, rule: DeepLiftRule) -> int:
+        return 2 * math.prod(self.output_dim)
+
     def _terms_between(self, at: Record, ref: Record) -> tuple[Tensor, Tensor, Tensor]:
         def terms() -> tuple[Tensor, Tensor, Tensor]:
             return self._terms(self._parts(at.inputs[0]), ref.once("parts", lambda: self._parts(ref.inputs[0])))

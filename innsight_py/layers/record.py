@@ -96,6 +96,11 @@ class Record:
                 value.forget()
         self._partner, self._kept_with_partner = None, None
 
+    def forget_pair(self, but: Iterable[str] = ()) -> None:
+        """Let go of what was computed with a partner, but for some by name."""
+        kept = self._kept_with_partner or {}
+        self._kept_with_partner = {key: kept[key] for key in but if key in kept}
+
     def given(self, key: str) -> Tensor | None:
         """Return what the pass itself left under a name; None if there is nothing."""
         found = self.kept.get(key) if key in self._given else None

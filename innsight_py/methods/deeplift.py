@@ -12,6 +12,7 @@ from innsight_py.layers import DeepLiftRule
 from innsight_py.methods import sparing
 from innsight_py.methods.base import reference_text
 from innsight_py.methods.rescaling import Rescaling, beside, deeplift_step
+from innsight_py.methods.rescored import Rescored
 from innsight_py.methods.walk import PASS_BYTES, Walk
 from innsight_py.model.converter import Converter
 
@@ -121,12 +122,14 @@ class DeepLift(Rescaling):
         # Weights are read only once then, and small work is done only once.
         at_once = single and len(chunks) == 1 and walk.fits(walk.rows + 1) and not (model.takes_as_given or model.held)
         at_reference = model.trace(reference, seen=kept) if single and not at_once else None
+        rescored: Rescored | None = None
         found: dict[int, list[Tensor]] = {i: [] for i in walk.what}
         for rows in chunks:
             some, some_ref = self._take(inputs, rows, model), self._take_reference(reference, rows, model)
             if at_once:
                 both = [torch.cat(pair) for pair in zip(some, some_ref, strict=True)]
-                trace, at_ref = sparing.both(model, both, walk.rows, (walk.ends, rule) if spares else None)
+                rescored = Rescored(model, walk.ends, rule, walk.rows) if spares else None
+                trace, at_ref = sparing.both(model, both, walk.rows, rescored)
             else:
                 at_ref = model.trace(some_ref, seen=kept) if at_reference is None else at_reference
                 last = not single or len(chunks) == 1
@@ -139,6 +142,7 @@ class DeepLift(Rescaling):
             pairs = zip(some[: len(model.inputs)], some_ref, strict=False)
             differences = [x - x_ref for x, x_ref in pairs]
             step, count = deeplift_step(trace, beside(walk, trace, at_ref, some_ref), rule), len(some[0])
+            step = step if rescored is None else rescored.step(step, trace, at_ref)
             for i, nodes, pieces in walk.back(step, rows, count, count, spent=trace):
                 for j, piece in enumerate(pieces):
                     if piece is not None:

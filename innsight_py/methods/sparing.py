@@ -12,6 +12,7 @@ from innsight_py.functions.lrp_weightless import Gradient, Pass
 from innsight_py.layers import DeepLiftRule, Layer, Record
 from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs
 from innsight_py.methods.recomputed import Recomputed, for_autograd, kept_numbers
+from innsight_py.methods.rescored import Rescored
 from innsight_py.model.assignment import Assigned
 from innsight_py.model.explained import Explained
 from innsight_py.model.graph import Graph, Seen, Step, Trace
@@ -121,7 +122,7 @@ def compared(ends: AbstractSet[str], rule: DeepLiftRule, reference: Trace, last:
 
 
 def both(
-    graph: Graph, inputs: Sequence[Tensor], rows: int, spared: tuple[AbstractSet[str], DeepLiftRule] | None
+    graph: Graph, inputs: Sequence[Tensor], rows: int, rescored: Rescored | None
 ) -> tuple[Trace, Trace]:  # fmt: skip
     """Run a graph once for some rows and their reference behind them; return what either saw.
 
@@ -133,22 +134,25 @@ def both(
         The rows, and then the reference, of each input.
     rows : int
         How many rows there are.
-    spared : (set of str, DeepLiftRule), optional
-        The layers that are explained, and the rule: of others no more is kept than DeepLift looks at.
+    rescored : Rescored, optional
+        No more is kept than DeepLift looks at, and less where this computes values again.
     """
     upper, lower = slice(0, rows), slice(rows, None)
-    if spared is None:
+    if rescored is None:
         trace = graph.trace(inputs)
         return trace.rows(upper), trace.rows(lower)
     own: dict[str, Record] = {}
     reference: dict[str, Record] = {}
-    ends, rule = spared
-    compare = compared(ends, rule, Trace(reference, {}), last=True)
+    compare = compared(rescored.ends, rescored.rule, Trace(reference, {}), last=True)
 
     def seen(name: str, layer: Layer, record: Record) -> None:
         own[name], reference[name] = (record.rows(part, record.output[part]) for part in (upper, lower))
+        if rescored.keeps(name, layer, record, own[name], reference[name]):
+            own[name].release()
+            reference[name].release()
+        else:
+            compare(name, layer, own[name])
         record.release()
-        compare(name, layer, own[name])
 
     values = graph.trace(inputs, seen=seen).values
     return (

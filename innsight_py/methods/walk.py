@@ -66,14 +66,13 @@ class Walk:
     def __enter__(self) -> Walk:
         # Not inference mode: results would then be of no use to autograd, and neither would a layer that falls back
         # on it for its own backward step.
-        self._had_grad = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(False)
+        self._no_grad = torch.set_grad_enabled(False)
         if self._verbose:
             self._show()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        torch._C._set_grad_enabled(self._had_grad)
+        self._no_grad.__exit__(*error)
         if self._bar is not None:
             self._bar.close()
 
@@ -284,7 +283,7 @@ class Walk:
             outputs, own = trace.values[self.model.outputs[i]], i in self.plan.own_values
             target = self.selection.targets[i]
             if outputs.shape[1] == 1:
-                largest = _zeros(outputs.shape[0], dtype=torch.long, device=outputs.device)
+                largest = outputs.new_zeros(outputs.shape[0], dtype=torch.long)
             else:
                 largest = outputs.argmax(1)
             preds, goals, all_largest = self._noted[i]
@@ -390,10 +389,6 @@ def _warn_of_kept(method: InterpretingMethod, kept: Mapping[int, Kept]) -> None:
                 "you want to explain the output itself, or convert a model that returns scores.",
             )
         )
-
-
-#: Zeros, which nobody writes to: the largest nodes of rows with a single one.
-_zeros = functools.lru_cache(maxsize=16)(torch.zeros)
 
 
 @functools.cache
