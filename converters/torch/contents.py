@@ -7,6 +7,7 @@ is read at the speed of memory, four times as fast as a hash, and misses no chan
 from __future__ import annotations
 
 import hashlib
+import math
 import weakref
 from collections.abc import Hashable, Iterable
 
@@ -99,18 +100,26 @@ def _flat(x: Tensor) -> Tensor:
 
 def _are_same(x: Tensor, copy: Tensor) -> bool:
     """Tell whether two tensors have the same bits, so that zeros have signs and NaNs equal themselves."""
-    (words, rest), (other_words, other_rest) = _words(x), _words(copy)
-    return torch.equal(words, other_words) and torch.equal(rest, other_rest)
+    both = _words(x, copy)
+    return all(torch.equal(own, other) for own, other in zip(*both, strict=True))
 
 
 def _trace(x: Tensor) -> tuple[int, ...]:
     """Return what a change in the middle of a conversion would alter: how often it was changed, and a sum of words."""
-    words, rest = _words(x)
+    ((words, rest),) = _words(x)
     return 0 if x.is_inference() else x._version, int(words.sum()), int(rest.sum())
 
 
-def _words(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the bits of a tensor in words of eight bytes, which are read quickest, and the bytes that are left."""
-    content = _flat(x).view(torch.uint8)
-    end = len(content) // 8 * 8
-    return content[:end].view(torch.int64), content[end:]
+#: Words that bits are read in, by their number of bytes.
+_WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+
+
+def _words(*tensors: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the bits of tensors in words, and the bytes that are left.
+
+    Words of eight bytes are read quickest. They are smaller where a tensor, a part of another, begins between two.
+    """
+    flat = [_flat(x).view(torch.uint8) for x in tensors]
+    size = math.gcd(8, *(x.storage_offset() for x in flat))
+    ends = [len(x) // size * size for x in flat]
+    return [(x[:end].view(_WORDS[size]), x[end:]) for x, end in zip(flat, ends, strict=True)]

@@ -103,6 +103,19 @@ def test_no_tensor_of_the_module_is_kept():
     assert known == Contents().of(copies[0].clone())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize(("begin", "other_begin"), [(0, 1), (1, 0), (1, 1), (1, 3)])
+def test_parts_of_other_tensors_begin_anywhere(begin, other_begin, dtype):
+    """A weight may be a part of a larger tensor, and begin where no word of eight bytes does."""
+    torch.manual_seed(2)
+    x, copy = (torch.zeros(2**17 + 4, dtype=dtype)[start : start + 2**17 + 1] for start in (begin, other_begin))
+    copy.copy_(x.copy_(torch.randn(2**17 + 1)))
+    known = settled(x, [copy])
+    assert known == Contents().of(x)
+    x[-1] += 1
+    assert known != Contents().of(x)
+
+
 # -- conversions -------------------------------------------------------------------------------------------------
 
 
