@@ -12,7 +12,7 @@ import onnx_models as om  # noqa: E402
 from onnx import helper  # noqa: E402
 
 from innsight_py import Converter, SpecError  # noqa: E402
-from innsight_py.converters.onnx import door  # noqa: E402
+from innsight_py.converters.onnx import door, translation  # noqa: E402
 from innsight_py.converters.onnx.preparing import prepared  # noqa: E402
 from innsight_py.converters.onnx.writer import TABLE  # noqa: E402
 from innsight_py.functions.activations import Activation  # noqa: E402
@@ -134,7 +134,7 @@ def test_a_translation_with_a_wrong_sign_beyond_a_threshold_is_noticed(alpha, mo
     model = om.one("ThresholdedRelu", (4,), alpha=alpha)
     assert Converter(model).output_dim == [(4,)]
     monkeypatch.setitem(TABLE, "ThresholdedRelu", wrong)
-    monkeypatch.setitem(door.WRITES, "ThresholdedRelu", {"Activation", "Scale"})
+    monkeypatch.setitem(translation.WRITES, "ThresholdedRelu", {"Activation", "Scale"})
     with pytest.raises(SpecError, match="not the original's"):
         Converter(model)
 
@@ -160,7 +160,7 @@ def test_an_evaluator_that_rounds_within_an_operator_is_no_judge(compared, monke
 
 @pytest.mark.parametrize("back", [False, True], ids=["single", "single and back"])
 def test_an_original_without_double_precision_is_compared_by_its_outputs_alone(back, compared, monkeypatch):
-    real = door.doubled
+    real = translation.doubled
 
     def rounding(nodes, *rest):
         """Leave one value of the copy in single precision: a difference of its outputs is one of rounding."""
@@ -172,6 +172,6 @@ def test_an_original_without_double_precision_is_compared_by_its_outputs_alone(b
         model.graph.node.insert(0, helper.make_node("Cast", [name], ["short"], to=FLOAT))
         return model
 
-    monkeypatch.setattr(door, "doubled", rounding)
+    monkeypatch.setattr(translation, "doubled", rounding)
     assert Converter(om.mlp()).output_dim == [(3,)]
     assert compared == []
