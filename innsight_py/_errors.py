@@ -53,7 +53,6 @@ SECTIONS = {
     "no-rule": "a method has no rule for a layer",
     "lrp-rules": "LRP has no such rule, or not for this layer",
     "residual": "attributions do not add up",
-    "last-activation": "the activation that makes the output cannot be left out",
     "infinite-attributions": "attributions are NaN or infinite, though the data are not",
     "methods": "a method cannot work with these arguments",
     "modules-as-they-are": "a module cannot be explained without conversion",

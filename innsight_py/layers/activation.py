@@ -17,12 +17,6 @@ from innsight_py.functions.stabilizers import fill_zeros
 from innsight_py.layers.base import Layer, times_slope
 from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs, Record
 
-#: Functions that a model computes with: what stands on its own and is one of these is a part of the score. All others
-#: make the output of a score.
-_ARITHMETIC = frozenset(
-    ("linear", "clamp", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "abs", "pow", "sin", "cos",
-     "erf", "atan", "sign")
-)  # fmt: skip
 #: A difference so small that its exponential less 1 is itself.
 _TINY = 1e-30
 
@@ -36,7 +30,6 @@ class Activation(Layer):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec, activations.Activation(spec.act_name, spec.act_params))
-        self.has_preactivation = self.activation.name not in _ARITHMETIC  # type: ignore[misc]
         self.family = "activation" if self.activation.is_elementwise else "softmax"
 
     @property

@@ -12,8 +12,7 @@ from innsight_py._checks import warn
 from innsight_py.functions.elementwise import all_finite, are_finite
 from innsight_py.layers import Layer
 from innsight_py.layers.arithmetic import Multiply
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Graph, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Step, Trace
 
 #: What contributions that are exact may miss of the terms that are explained.
 ROUNDING = {"float": 1e-4, "double": 1e-9}
@@ -161,8 +160,7 @@ def magnitudes(model: Graph, what: Explained, node: int, trace: Trace, at_refere
 
 
 def _seed(model: Graph, what: Explained, node: int, trace: Trace) -> Tensor:
-    last = what.tail[-1] if what.tail else model.layer(what.node)
-    seed = torch.zeros((1, 1, *last.output_dim), dtype=trace.values[what.node].dtype)
+    seed = torch.zeros((1, 1, *model.layer(what.node).output_dim), dtype=trace.values[what.node].dtype)
     seed[..., node] = 1
     return seed.to(model.device)
 

@@ -11,7 +11,7 @@ from innsight_py.layers import Layer
 from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.walk import Walk
 from innsight_py.model.converter import Converter
-from innsight_py.model.explained import Explained
+from innsight_py.model.graph import Explained
 
 
 class ConnectionWeights(InterpretingMethod, ignores_last_act=False):

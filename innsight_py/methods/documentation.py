@@ -68,10 +68,8 @@ SHARED = """channels_first : bool, optional
         layout of the data, ``("encoder", 5)``, ``("conv", (3, 10, 12))``, or a list of these indices.
         The value is the one that the name means, so `ignore_last_act` has no effect."""
 IGNORE_LAST_ACT = """ignore_last_act : bool
-        Explain the score before the activation that makes the output (softmax, sigmoid, ReLU and the like), not the
-        probability behind it. Layers behind it that only move values may follow. Pass False to explain the output
-        itself. An output without such an activation is always explained as it is; if it is computed from probabilities,
-        a warning says so.
+        Explain the score before the last activation of Dense and convolution layers, not the probability behind it.
+        Pass False to explain the output itself. Other last layers are always explained at their output.
     """
 #: Arguments of the methods that only ask a model for predictions; their own come in between.
 AGNOSTIC = """model : Any

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from innsight_py.layers import Layer
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Step, Trace
+from innsight_py.model.graph import Explained, Step, Trace
 
 
 def gradient_step(trace: Trace) -> Step:

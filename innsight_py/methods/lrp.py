@@ -26,8 +26,7 @@ from innsight_py.methods.walk import Walk
 from innsight_py.methods.way_on import ways
 from innsight_py.model.assignment import Assigned, assign, assigned_once, in_section
 from innsight_py.model.converter import Converter
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Graph, Seen, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Seen, Step, Trace
 from innsight_py.model.rule_names import Chosen, read_params, read_rules
 from innsight_py.model.section import Section
 from innsight_py.results.completeness import warn_if_incomplete
@@ -204,7 +203,7 @@ class LRP(InterpretingMethod):
             if noted is not None:
                 noted.walked(i, nodes)
             missing = any(piece is None for piece in pieces)
-            joined = _joined(walk.model, walk.what[i]) if missing else set()
+            joined = _joined(walk.model, walk.what[i].node) if missing else set()
             for j, (name, piece) in enumerate(zip(walk.model.inputs, pieces, strict=True)):
                 if piece is not None:
                     walk.put(i, j, nodes, rows, piece, own=j in walk.plan.own_pieces)
@@ -281,8 +280,6 @@ class LRP(InterpretingMethod):
 
         def start(what: Explained) -> Tensor:
             value = trace.explained(what)
-            if _leaves_out(model.layer(what.node), what):
-                value = value.masked_fill(value.isneginf(), 0.0)  # what a mask takes away has no score
             shifted = not self.ignore_last_act and model.layer(what.node).activation.is_probability
             return value - 0.5 if shifted else value
 
@@ -290,11 +287,7 @@ class LRP(InterpretingMethod):
 
     def _losses(self) -> list[str]:
         model, losses = self._model, []
-        ends = (model.explained(i, self.ignore_last_act) for i in self._selection.layers)
-        left_out = {what.node for what in ends if _leaves_out(model.layer(what.node), what)}
         for name, it in self._rules.items():
-            if name in left_out:
-                continue
             layer = model.layer(name)
             losses += layer.lrp_losses(it.rule)
             if it.activation.loss and not layer.activation.is_linear:
@@ -320,8 +313,6 @@ def _lrp_step(trace: Trace, assigned: Mapping[str, Assigned]) -> Step:
             if passed is None:
                 return [None] * len(at.inputs)
             upper = passed
-        if start is not None and _leaves_out(layer, start):
-            return layer.pullback(upper, at)  # whatever its rule
         if it.factor is not None and isinstance(layer, Product):
             return layer.lrp_to_one(upper, at, it.rule, it.factor)
         return layer.lrp(upper, at, it.rule, is_output=start is not None)
@@ -329,14 +320,9 @@ def _lrp_step(trace: Trace, assigned: Mapping[str, Assigned]) -> Step:
     return step
 
 
-def _leaves_out(layer: Layer, start: Explained) -> bool:
-    """Tell whether a layer that is an activation alone is left out."""
-    return start.at_preactivation and layer.family in ("activation", "softmax")
-
-
-def _joined(graph: Graph, what: Explained) -> set[str]:
-    """Return the names of all values that what is explained is computed from, its own too; but for detached ones."""
-    found = set(graph.sources[what.node]) if what.at_preactivation else {what.node}
+def _joined(graph: Graph, name: str) -> set[str]:
+    """Return the names of all values that a layer's value is computed from, and its own; but for detached ones."""
+    found = {name}
     for node in reversed(graph.nodes):
         if node.name in found and not isinstance(graph.layer(node.name), Detach):
             found.update(node.inputs)

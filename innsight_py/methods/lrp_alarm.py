@@ -17,8 +17,7 @@ from innsight_py.inputs.nodes import as_position
 from innsight_py.layers import Layer, Record
 from innsight_py.methods import sparing
 from innsight_py.model.assignment import Assigned, assign
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Graph, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.model.rule_names import read_rules
 from innsight_py.results.attributions import Attributions
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from innsight_py.layers.affine import Linear
-from innsight_py.model.explained import Explained, Kept, find_kept
-from innsight_py.model.graph import Graph
+from innsight_py.model.graph import Explained, Graph
 
 #: For how many choices a graph keeps its plans.
 MOST_KNOWN = 32
@@ -23,8 +22,6 @@ class Plan(NamedTuple):
         What is explained of each selected output layer.
     nodes : mapping of int to int
         How many nodes each of these output layers has.
-    kept : mapping of int to Kept
-        The activations that `ignore_last_act` cannot leave out, for each of these output layers that has one.
     ends : frozenset of str
         Names of the layers whose values are explained.
     trace_bytes, widest_bytes, weights_bytes : int
@@ -38,7 +35,6 @@ class Plan(NamedTuple):
 
     what: Mapping[int, Explained]
     nodes: Mapping[int, int]
-    kept: Mapping[int, Kept]
     ends: frozenset[str]
     trace_bytes: int
     widest_bytes: int
@@ -73,10 +69,8 @@ def plan_of(graph: Graph, layers: Sequence[int], ignore_last_act: bool, itemsize
     plan = known.get(key)
     if plan is None:
         what, sizes = {i: graph.explained(i, ignore_last_act) for i in layers}, graph.sizes
-        kept = {i: find_kept(graph, it) for i, it in what.items()} if ignore_last_act else {}
         plan = Plan(
-            what, {i: graph.output_dims[i][0] for i in layers}, {i: it for i, it in kept.items() if it is not None},
-            frozenset(it.node for it in what.values()),
+            what, {i: graph.output_dims[i][0] for i in layers}, frozenset(it.node for it in what.values()),
             sizes.trace * itemsize, sizes.widest * itemsize, sizes.weights * itemsize, sizes.steps,
             _own_pieces(graph), frozenset(i for i, it in what.items() if _owns_products(graph, it.node)),
         )  # fmt: skip

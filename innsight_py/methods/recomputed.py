@@ -17,8 +17,7 @@ from innsight_py.functions.layout import lay_out
 from innsight_py.layers import Layer, Record
 from innsight_py.layers.record import INPUTS, NOTHING, Needs
 from innsight_py.layers.structure import Flatten, Permute, Reshape, Skipping
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Graph, Node, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Node, Step, Trace
 
 #: Says what of a record walks back look at.
 Looks = Callable[[str, Layer], Needs]

@@ -10,8 +10,7 @@ from torch import Tensor
 from innsight_py.functions.elementwise import is_positive
 from innsight_py.layers import Layer
 from innsight_py.methods.gradient_step import gradient_step
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Graph, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Step, Trace
 
 ReluRule = Literal["deconvnet", "guided"]
 

@@ -13,8 +13,7 @@ from innsight_py.layers import DeepLiftRule, Layer
 from innsight_py.methods import alarm
 from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.walk import Walk
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Graph, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.results.completeness import (
     Entry,
     clearly_complete,

@@ -14,8 +14,7 @@ from innsight_py.layers.record import ALL, INPUTS, NOTHING, Needs
 from innsight_py.methods.recomputed import Recomputed, for_autograd, kept_numbers
 from innsight_py.methods.rescored import Rescored
 from innsight_py.model.assignment import Assigned
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Graph, Seen, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Seen, Step, Trace
 
 #: Where walks would keep more than this many times the numbers that autograd keeps, values are computed again.
 MORE_THAN_AUTOGRAD = 1.55

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from innsight_py._checks import warn
-from innsight_py._errors import see
 from innsight_py.functions.layout import empty_like
 from innsight_py.inputs.selection import Selection
 from innsight_py.methods import sparing
@@ -21,8 +19,7 @@ from innsight_py.methods.base import InterpretingMethod
 from innsight_py.methods.plan import plan_of
 from innsight_py.methods.sparing import Later, forgetting, keeping
 from innsight_py.model.explainable import DTYPES
-from innsight_py.model.explained import Explained, Kept
-from innsight_py.model.graph import Graph, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.results.attributions import Buffers
 
 #: Bytes that one backward walk may hold at its widest layer, at least and at most: about what stays in a core's cache,
@@ -46,8 +43,6 @@ class Walk:
         model = method._model
         self._dtype, self._device = DTYPES[method.dtype], model.device
         self.go(model)
-        if self.plan.kept:
-            _warn_of_kept(method, self.plan.kept)
         outputs = range(len(self.selection.idx))
         self.buffers: Buffers = [[None] * len(model.inputs) if i in self.what else None for i in outputs]
         #: For each output layer the predictions, the explained values and the largest nodes, chunk by chunk.
@@ -328,12 +323,7 @@ class Walk:
         for i, (_, goals, _) in enumerate(self._noted):
             value = _joined(goals)
             if value is not None and minus is not None:
-                other = self._chosen(i, minus[i].expand(len(value), -1), slice(None))
-                difference = value - other
-                if self.what[i].at_preactivation and self.model.layer(self.what[i].node).family == "softmax":
-                    # What a mask takes away, here and there, does not change.
-                    difference = difference.masked_fill(value.isneginf() & other.isneginf(), 0.0)
-                value = difference
+                value = value - self._chosen(i, minus[i].expand(len(value), -1), slice(None))
             values.append(value)
         return values
 
@@ -374,21 +364,6 @@ class Walk:
                 part = trace.explained(what).sum(0)
                 sums[i] = sums[i] + part if i in sums else part
         return {i: total / rows for i, total in sums.items()}
-
-
-def _warn_of_kept(method: InterpretingMethod, kept: Mapping[int, Kept]) -> None:
-    """Say which outputs are explained with the activation that makes their probabilities."""
-    for i, (layer, after) in kept.items():
-        names = [f"'{it.name}'{f' at {it.place}' if it.place else ''}" for it in (layer, after)]
-        warn(
-            see(
-                "last-activation",
-                f"Argument 'ignore_last_act': {method.title} explains probabilities in '"
-                f"{method.described.outputs[i].key}', not scores. The {layer.activation.name} of the layer {names[0]} "
-                f"cannot be left out, since {after.r_class} {names[1]} comes after it. Pass ignore_last_act=False if "
-                "you want to explain the output itself, or convert a model that returns scores.",
-            )
-        )
 
 
 @functools.cache

@@ -12,8 +12,7 @@ from innsight_py._errors import see
 from innsight_py.converters import Reading
 from innsight_py.layers import Layer
 from innsight_py.model.converted import ConvertedModel
-from innsight_py.model.explained import Explained
-from innsight_py.model.graph import Graph, Step, Trace
+from innsight_py.model.graph import Explained, Graph, Step, Trace
 from innsight_py.model.tokens import at_vectors, looked_up
 from innsight_py.spec import SpecError
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
@@ -19,7 +20,6 @@ from innsight_py.functions.layout import lay_out
 from innsight_py.layers import Layer, Record
 from innsight_py.layers.cast import Detach
 from innsight_py.layers.recurrent import Recurrent
-from innsight_py.model.explained import Explained, find_explained
 from innsight_py.spec.places import Place
 
 #: One backward step of a rule at a layer. It takes (layer, tensor that came from above, name of the layer, what is
@@ -61,6 +61,22 @@ class _Visit(NamedTuple):
     ways: tuple[tuple[str, bool] | None, ...]
 
 
+@dataclass(frozen=True)
+class Explained:
+    """The quantity of an output layer that is explained.
+
+    Attributes
+    ----------
+    node : str
+        The layer whose value is explained: the output layer, or what stands before its trailing identities.
+    at_preactivation : bool
+        Whether it is the value before the layer's activation.
+    """
+
+    node: str
+    at_preactivation: bool
+
+
 class Sizes(NamedTuple):
     """Numbers of values: what one row takes in a whole trace, and at the widest layer alone; what all weights take.
 
@@ -86,8 +102,7 @@ class Trace:
     def explained(self, what: Explained) -> Tensor:
         """Value of an explained quantity, shape ``(B, nodes)``."""
         record = self.records[what.node]
-        value = record.preactivation if what.at_preactivation else record.output
-        return what.moved(value) if what.tail else value
+        return record.preactivation if what.at_preactivation else record.output
 
     def row(self, i: int) -> Trace:
         """Return the trace of the i-th row alone, with a batch axis of 1."""
@@ -137,8 +152,6 @@ class Graph(nn.Module):
         self.layers = nn.ModuleList(layers)
         #: For each input that is prepared the names of the layers that do so, see `innsight_py.spec.preparation`.
         self.preparation: dict[str, tuple[str, ...]] = {}
-        #: For each layer the names of the values that it takes.
-        self.sources = {node.name: node.inputs for node in self.nodes}
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
         # Torch's own ways to its modules take longer than a small layer does.
         own = [layer for layer in self.layers if isinstance(layer, Layer)]
@@ -187,8 +200,15 @@ class Graph(nn.Module):
         return next((x for x in chain(self.buffers(), self.parameters()) if x.is_floating_point()), None)
 
     def explained(self, output: int, ignore_last_act: bool) -> Explained:
-        """Find what is explained of an output: its score where it has one and that is asked for."""
-        return find_explained(self, self.outputs[output], ignore_last_act)
+        """Find what is explained of an output: its preactivation where it has one and that is asked for.
+
+        Identities at the end (dropout) are looked through. A layer that is neither Dense nor a convolution is
+        explained at its value.
+        """
+        name = self.outputs[output]
+        while self.layer(name).is_identity and self.nodes[self._by_name[name]].inputs[0] in self._by_name:
+            name = self.nodes[self._by_name[name]].inputs[0]
+        return Explained(name, ignore_last_act and self.layer(name).has_preactivation)
 
     @property
     def takes_as_given(self) -> bool:
@@ -403,7 +423,7 @@ class Graph(nn.Module):
         list of Tensor or None
             For each input ``(K, B or 1, *dims)``; None where no path leads there.
         """
-        arrived: dict[str, Tensor] = {what.node: what.moved_back(seed) if what.tail else seed}
+        arrived: dict[str, Tensor] = {what.node: seed}
         reached: dict[str, Tensor] = {}  # inputs that are the value of a layer as well
         for i in range(self._by_name[what.node], -1, -1):
             name, _, layer, _, is_input, ways = self._steps[i]

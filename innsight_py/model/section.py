@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -19,8 +18,7 @@ from innsight_py._checks import describe, suggestion
 from innsight_py.functions.activations import Activation
 from innsight_py.layers import Layer, build_layer
 from innsight_py.layers.cast import Detach
-from innsight_py.model.explained import Explained, way_to_explained
-from innsight_py.model.graph import Graph, Node
+from innsight_py.model.graph import Explained, Graph, Node
 from innsight_py.spec.layers import LAYER_SPECS
 from innsight_py.spec.places import Place
 
@@ -136,8 +134,8 @@ class Section(Graph):
             return Explained(self.outputs[output], False)
         what = super().explained(output, ignore_last_act)
         if ignore_last_act and what.node in self._divided:
-            return Explained(f"{what.node}{BEFORE}", False, what.tail)
-        return replace(what, at_preactivation=what.at_preactivation and not self.layer(what.node).activation.is_linear)
+            return Explained(f"{what.node}{BEFORE}", False)
+        return Explained(what.node, what.at_preactivation and not self.layer(what.node).activation.is_linear)
 
     @staticmethod
     def _flowing(graph: Graph) -> set[str]:
@@ -229,14 +227,17 @@ def _divided(layer: Layer) -> tuple[Layer, Layer]:
             None, type="Activation", name=layer.name, inputs=(layer.name,), place=layer.place, **keys
         )
     )
-    alone.activation, alone.has_preactivation = layer.activation, True  # type: ignore[misc]
+    alone.activation = layer.activation
     alone.input_dims, alone.output_dim = (layer.output_dim,), layer.output_dim
     return linear, alone
 
 
 def _chain(graph: Graph, output: str, divided: set[str]) -> list[str]:
     """Return an output and what it is explained at, with all in between."""
-    chain, _ = way_to_explained(graph, output, True)
+    inputs = {node.name: node.inputs for node in graph.nodes}
+    chain = [output]
+    while graph.layer(chain[-1]).is_identity and inputs[chain[-1]][0] in inputs:
+        chain.append(inputs[chain[-1]][0])
     if chain[-1] in divided:
         chain.append(f"{chain[-1]}{BEFORE}")
     return chain

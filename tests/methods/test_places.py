@@ -82,8 +82,7 @@ def test_a_neuron_of_an_image_has_an_index_of_three_numbers(cuts, name, layer):
         shape = tuple(cut.head(layer)(x).shape[1:])
     below = Converter(nn.Sequential(cut.head(layer), nn.Flatten()), input_dim=cut.dim, dtype="double")
     index = (1, 1, 0)
-    own = {} if method.function == "run_cw" else {"ignore_last_act": False}
-    expected = call(method, below, x, refs, output_idx=int(np.ravel_multi_index(index, shape)), **own)
+    expected = call(method, below, x, refs, output_idx=int(np.ravel_multi_index(index, shape)))
     near(arrays(call(method, converter, x, refs, neuron=(str(layer), index))), arrays(expected))
     found = call(method, converter, x.movedim(1, -1), refs.movedim(1, -1), neuron=(str(layer), (1, 0, 1)),
                  channels_first=False)  # fmt: skip
