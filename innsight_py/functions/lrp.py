@@ -158,8 +158,6 @@ def stabilized(z: Tensor, by: Stabilizer, sign: int = 1, epsilon: float | None =
     return torch.add(z, z.sgn(), alpha=by if epsilon is None else epsilon).add_(is_zero(z), alpha=sign * by)
 
 
-#: What is added to denominators of one sign in single precision, which nobody writes to.
-_SINGLE = {sign: number(sign * stabilizer(torch.float32), torch.float32) for sign in (-1, 1)}
 #: Every rule that has a name, by it. A new rule enters itself.
 RULES: dict[str, type[Rule]] = {}
 #: What a rule does with biases: see `Shares`.
@@ -281,7 +279,7 @@ class Shares(Rule):
         if self.stabilizer is None:
             if side.one_signed and side.epsilon is None and z.dtype is torch.float32:
                 # In single precision zeros get the same number as all others: there is no need to look for them.
-                return z + _SINGLE[side.sign]
+                return z + number(side.sign * stabilizer(z.dtype), z.dtype)
             return away_from_zero(z, stabilizer(z.dtype) if side.epsilon is None else side.epsilon, side.sign)
         return stabilized(z, self.stabilizer, side.sign, side.epsilon)
 
