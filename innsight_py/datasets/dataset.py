@@ -35,7 +35,7 @@ from innsight_py.datasets.references import with_references
 from innsight_py.datasets.sources import Fragments, find_source
 
 #: Bytes of the values of a part, and the most rows of one.
-PART_BYTES, PART_ROWS = 32 * 2**20, 131072
+PART_BYTES, PART_ROWS = 32 * 2**20, 65536
 #: What each engine needs, and what runs it.
 ENGINE_PACKAGES = {"local": (), "ray": ("ray",), "spark": ("pyspark",)}
 ENGINES = {"local": run_local, "ray": run_ray, "spark": run_spark}

@@ -26,7 +26,7 @@ MOST_PARTS = 3
 #: As many are in memory at least (read, explained, written); with more threads one more than are made.
 HELD = 3
 #: Bytes of a block whose end makes the C library keep memory, twice as much in each thread.
-LESSON = 16 * 2**20
+LESSON = 10 * 2**20
 #: The job of this worker process.
 _job: list[Job] = []
 
@@ -102,8 +102,7 @@ def _keep_memory() -> None:
 
     It gives back what is free above a bound, and fetches it again page by page, which takes a tenth of the time. That
     bound is twice the largest block that was ever given back, see M_MMAP_THRESHOLD in mallopt(3). So a block is taken,
-    never touched, and given back. With half of this block three times as many pages are fetched; twice this block
-    changes nothing.
+    never touched, and given back.
     """
     torch.empty(LESSON, dtype=torch.uint8)
 
