@@ -124,7 +124,7 @@ def test_parts_of_everything_are_there(asked, capsys):
     everything.main(["--list"])
     assert "conversion" in capsys.readouterr().out
     minutes = sum(part.minutes for part in everything.PARTS.values()) - 5
-    assert minutes <= 36  # without a card
+    assert minutes <= 38  # without a card
     scripts = [part.command[0] for part in everything.PARTS.values() if part.command[0] != "-m"]
     assert [script for script in scripts if not (everything.ROOT / script).exists()] == []
 
