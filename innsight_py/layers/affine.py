@@ -230,22 +230,15 @@ class Linear(Layer):
         own: Parts = at.kept[PARTS] if PARTS in at.kept else at.once(PARTS, self.known_parts)
         if one.is_plain and self.bias_part(WHOLE) is None:
             return at.preactivation
-        signed: tuple[Tensor, Tensor | None] | None = at.kept.get(SIGNED)
         z: Tensor | None = None
         for term in one.terms:
-            part = term.input
-            if signed is not None and (part is ABOVE or part is BELOW):
-                x = signed[part is BELOW]
-            else:
-                x = at.inputs[0] if part is WHOLE else self._input_part(part, at)
+            x = at.inputs[0] if term.input is WHOLE else self._input_part(term.input, at)
             if x is not None and term.weight not in self.lacking:
-                weight = own.get(term.weight.of_weight)
-                product = self.apply_weight(x, self._weight_part(term.weight, own) if weight is None else weight)
+                product = self.apply_weight(x, self._weight_part(term.weight, own))
                 z = product if z is None else z + product
         if z is None or one.side.bias is None:
             return z
-        bias = own.get(one.side.bias.of_bias)
-        bias = self._bias_part(one.side.bias, own) if bias is None else bias
+        bias = self._bias_part(one.side.bias, own)
         return z if bias is None else z + bias
 
     def _input_part(self, part: Part, at: Record) -> Tensor | None:

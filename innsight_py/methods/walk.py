@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,12 +107,9 @@ class Walk:
         size = math.ceil(rows / pieces)
         return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
-    def blocks(self, n: int) -> Iterable[tuple[slice, slice]]:
+    def blocks(self, n: int) -> Iterator[tuple[slice, slice]]:
         """Cut rows times n points a row into blocks: several whole rows, or some points of one row."""
         together = self.points_together()
-        return [(slice(0, self.rows), slice(0, n))] if self.rows * n <= together else self._blocks(n, together)
-
-    def _blocks(self, n: int, together: int) -> Iterator[tuple[slice, slice]]:
         if together >= n:
             rows = min(together // n, self.rows)
             for start in range(0, self.rows, rows):
@@ -329,8 +326,6 @@ class Walk:
 
     def targets(self) -> list[Tensor | None]:
         """Return the node of each row, ``(B,)`` for each output layer with a target."""
-        if not self._targets:
-            return [None] * len(self._noted)
         return [self._targets.get(i) for i in range(len(self._noted))]
 
     def largest(self) -> list[Tensor | None]:
